@@ -1,0 +1,1 @@
+"""The operations and their rules, the same for every transport."""

@@ -1,0 +1,1 @@
+"""Where queues and messages are kept: interfaces and drivers."""

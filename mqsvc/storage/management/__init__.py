@@ -1,0 +1,1 @@
+"""Drivers of the management store (the catalog)."""

@@ -1,0 +1,1 @@
+"""Drivers of the message store (the pools)."""
