@@ -1,0 +1,305 @@
+"""The configuration: a TOML file, then the environment, then the command line.
+
+It is read once, into frozen objects; what is wrong with it is said in one line that
+names where the value came from, the option and what is expected there. Values that
+may hold a secret appear neither in such a line nor in a ``repr``.
+"""
+
+from __future__ import annotations
+
+import difflib
+import reprlib
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from operator import attrgetter
+from typing import Annotated, Any
+
+import msgspec
+from attrs import field as attribute
+from attrs import frozen
+from msgspec import Meta, Struct, field, inspect, structs
+
+from mqsvc.messaging.limits import Limits
+
+Text = Annotated[str, Meta(min_length=1)]
+
+GREATEST = 2**31 - 1
+"""No number may be greater: 68 years in seconds, 2 GiB in bytes."""
+
+VARIABLE_PREFIX = "MQSVC_"
+
+RESERVED_VARIABLES = frozenset({"MQSVC_CONFIG", "MQSVC_VENV"})
+"""Variables that are no options: the file's name, and what the scripts use."""
+
+NOT_GREATER = (
+    ("transport.default_message_ttl", "transport.max_message_ttl"),
+    ("transport.default_message_delay", "transport.max_message_delay"),
+    ("transport.default_claim_ttl", "transport.max_claim_ttl"),
+    ("transport.default_claim_grace", "transport.max_claim_grace"),
+    ("transport.min_length_client_id", "transport.max_length_client_id"),
+)
+"""Pairs of options: the first must be at most the second."""
+
+
+class ConfigError(ValueError):
+    """The configuration cannot be used; the text is one line for the operator."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(" ".join(text.splitlines()))
+
+
+class Secrets(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A group of options whose values are never shown, only whether they are set."""
+
+    def __repr__(self) -> str:
+        shown = (
+            f"{name}={'...' if getattr(self, name) else 'unset'}"
+            for name in self.__struct_fields__
+        )
+        return f"{type(self).__name__}({', '.join(shown)})"
+
+
+class SignedUrl(Secrets, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The ``signed_url`` group.
+
+    :ivar secret_key: signs pre-signed URLs; without one there are none.
+    """
+
+    secret_key: str | None = None
+
+
+class Drivers(Secrets, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The ``drivers`` group: URIs, empty for the embedded store in ``data_dir``."""
+
+    message_store: str = ""
+    management_store: str = ""
+
+
+class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Every option; etc/mqsvc.toml says what each one does."""
+
+    admin_mode: bool = False
+    auth_strategy: str = ""
+    data_dir: Text = "mqsvc-data"
+    enable_checksum: bool = False
+    http: Text = "tcp:8888:interface=127.0.0.1"
+    websocket: str = ""
+    workers: Annotated[int, Meta(ge=1)] = 1
+    transport: Limits = field(default_factory=Limits)
+    signed_url: SignedUrl = field(default_factory=SignedUrl)
+    drivers: Drivers = field(default_factory=Drivers)
+
+
+@frozen
+class Option:
+    """One option as the program declares it.
+
+    :ivar name: ``option`` or ``group.option``.
+    :ivar kind: its type, bounds included.
+    :ivar is_secret: whether its value must not be shown.
+    """
+
+    name: str
+    kind: Any
+    is_secret: bool = False
+
+    @property
+    def variable(self) -> str:
+        """The environment variable that sets it."""
+        return VARIABLE_PREFIX + self.name.upper().replace(".", "__")
+
+
+@frozen
+class Given:
+    """One option as somebody wrote it.
+
+    :ivar origin: the file, the variable, or the command-line option.
+    :ivar is_text: whether the value is text to be converted to the option's type.
+    """
+
+    origin: str
+    option: Option
+    value: Any = attribute(repr=False)
+    is_text: bool = True
+
+
+def known_options() -> dict[str, Option]:
+    """All options by name."""
+    return {option.name: option for option in _declared()}
+
+
+def load(
+    path: str | None, environ: Mapping[str, str], overrides: Sequence[str]
+) -> Settings:
+    """The settings of one process; later sources win.
+
+    :param path: a TOML file, if there is one.
+    :param environ: ``MQSVC_OPTION`` and ``MQSVC_GROUP__OPTION`` are looked at.
+    :param overrides: ``OPTION=VALUE`` and ``GROUP.OPTION=VALUE``, or ``--OPTION=VALUE``
+        where the command line has an option of that name.
+    :raise ConfigError: something is unknown, malformed or out of its bounds.
+    """
+    options = known_options()
+    given: dict[str, Given] = {}
+    values: dict[str, Any] = {}
+    for entry in _all_given(path, environ, overrides, options):
+        given[entry.option.name] = entry
+        values[entry.option.name] = _converted(entry)
+    settings = msgspec.convert(_nested(values), Settings)
+    _check_available(settings, given)
+    _check_pairs(settings, given)
+    return settings
+
+
+def _declared() -> Iterator[Option]:
+    for outer in structs.fields(Settings):
+        if not (isinstance(outer.type, type) and issubclass(outer.type, Struct)):
+            yield Option(outer.name, outer.type)
+            continue
+        is_secret = issubclass(outer.type, Secrets)
+        for inner in structs.fields(outer.type):
+            yield Option(f"{outer.name}.{inner.name}", inner.type, is_secret)
+
+
+def _all_given(
+    path: str | None,
+    environ: Mapping[str, str],
+    overrides: Sequence[str],
+    options: Mapping[str, Option],
+) -> Iterator[Given]:
+    if path is not None:
+        yield from _given_in_file(path, options)
+    yield from _given_in_environment(environ, options)
+    yield from _given_as_overrides(overrides, options)
+
+
+def _given_in_file(path: str, options: Mapping[str, Option]) -> Iterator[Given]:
+    groups = {name.partition(".")[0] for name in options if "." in name}
+    for name, value in _document(path).items():
+        if name not in groups:
+            yield Given(path, _find(path, name, options), value, is_text=False)
+            continue
+        if not isinstance(value, dict):
+            raise ConfigError(f"{path}: {name} is a group, expected [{name}]")
+        for inner, each in value.items():
+            option = _find(path, f"{name}.{inner}", options)
+            yield Given(path, option, each, is_text=False)
+
+
+def _document(path: str) -> dict[str, Any]:
+    try:
+        with open(path, "rb") as file:
+            return tomllib.load(file)
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise ConfigError(f"{path}: is not a TOML file: {error}") from error
+
+
+def _given_in_environment(
+    environ: Mapping[str, str], options: Mapping[str, Option]
+) -> Iterator[Given]:
+    variables = {option.variable: option for option in options.values()}
+    for name, text in environ.items():
+        if name.startswith(VARIABLE_PREFIX) and name not in RESERVED_VARIABLES:
+            if name not in variables:
+                hint = _nearest(name, [*variables, *RESERVED_VARIABLES])
+                raise ConfigError(f"{name}: there is no such variable{hint}")
+            yield Given(name, variables[name], text)
+
+
+def _given_as_overrides(
+    overrides: Sequence[str], options: Mapping[str, Option]
+) -> Iterator[Given]:
+    for override in overrides:
+        name, equals, text = override.partition("=")
+        origin = "--set"
+        if name.startswith("--"):
+            origin, name = name, name.removeprefix("--").replace("-", "_")
+        if not equals:
+            # The text is not repeated: it may be a secret with a slip in it.
+            raise ConfigError(f"{origin}: expected OPTION=VALUE or GROUP.OPTION=VALUE")
+        yield Given(origin, _find(origin, name, options), text)
+
+
+def _find(origin: str, name: str, options: Mapping[str, Option]) -> Option:
+    if name in options:
+        return options[name]
+    raise ConfigError(f"{origin}: there is no option {name!r}{_nearest(name, options)}")
+
+
+def _nearest(name: str, known: Sequence[str] | Mapping[str, Option]) -> str:
+    nearest = difflib.get_close_matches(name, known, n=1)
+    if nearest:
+        return f"; did you mean {nearest[0]}?"
+    return "; docs/configuration.rst lists them all"
+
+
+def _converted(given: Given) -> Any:
+    value, kind = given.value, inspect.type_info(given.option.kind)
+    if isinstance(kind, inspect.UnionType) and value == "":
+        # TOML and the environment have no other way to write "not set".
+        return None
+    if isinstance(kind, inspect.VarTupleType) and given.is_text:
+        value = [part.strip() for part in value.split(",") if part.strip()]
+    try:
+        value = msgspec.convert(value, given.option.kind, strict=not given.is_text)
+    except msgspec.ValidationError:
+        raise _unexpected(given, kind) from None
+    if isinstance(value, int) and value > GREATEST:
+        raise _unexpected(given, kind)
+    return value
+
+
+def _unexpected(given: Given, kind: inspect.Type) -> ConfigError:
+    shown = "" if given.option.is_secret else f", not {reprlib.repr(given.value)}"
+    return ConfigError(
+        f"{given.origin}: {given.option.name}: expected {_expected(kind)}{shown}"
+    )
+
+
+def _expected(kind: inspect.Type) -> str:
+    match kind:
+        case inspect.BoolType():
+            return "true or false"
+        case inspect.IntType(ge=least):
+            return f"a whole number from {least} to {GREATEST}"
+        case inspect.LiteralType(values=values):
+            return " or ".join(sorted(map(repr, values)))
+        case inspect.VarTupleType():
+            return "a list of texts"
+        case inspect.StrType(min_length=1):
+            return "a text that is not empty"
+    return "a text"
+
+
+def _nested(values: Mapping[str, Any]) -> dict[str, Any]:
+    tree: dict[str, Any] = {}
+    for name, value in values.items():
+        group, _, option = name.rpartition(".")
+        (tree.setdefault(group, {}) if group else tree)[option] = value
+    return tree
+
+
+def _check_available(settings: Settings, given: Mapping[str, Given]) -> None:
+    if settings.auth_strategy:
+        raise ConfigError(
+            f"{given['auth_strategy'].origin}: auth_strategy: this version knows no "
+            "authentication strategy; leave it empty"
+        )
+    if settings.workers > 1:
+        raise ConfigError(
+            f"{given['workers'].origin}: workers: several processes are not available "
+            "in this version; leave it at 1"
+        )
+
+
+def _check_pairs(settings: Settings, given: Mapping[str, Given]) -> None:
+    for small, great in NOT_GREATER:
+        least, most = attrgetter(small, great)(settings)
+        if least > most:
+            origins = [given[name].origin for name in (small, great) if name in given]
+            raise ConfigError(
+                f"{' and '.join(dict.fromkeys(origins))}: {small} is {least}, expected "
+                f"at most {great}, which is {most}"
+            )

@@ -1,0 +1,171 @@
+"""Statements on subscriptions; each runs in a transaction.
+
+A row whose time is over may still be there. Readers pass it by, and whoever wants
+its place removes it; :func:`sweep` removes the rest.
+"""
+
+from __future__ import annotations
+
+from hashlib import sha256
+from typing import Any
+
+from sqlalchemy import Connection, Row, Select, select, tuple_
+
+from mqsvc.messaging.errors import Conflict, SubscriptionDoesNotExist
+from mqsvc.messaging.model import Destination, Kind, Subscription
+from mqsvc.storage.management.json_text import from_text, to_text
+from mqsvc.storage.management.sql_schema import belongs_to, key_of, subscriptions
+
+MAX_SWEPT = 500
+"""Subscriptions that one sweep removes at most."""
+
+
+def subscribe(
+    connection: Connection, subscription: Subscription, now: int
+) -> Subscription:
+    """Insert a subscription, or read the live one that its subscriber has."""
+    existing = _of_subscriber(connection, subscription, now)
+    if existing is not None:
+        return existing
+    _make_room(connection, subscription, now)
+    row = key_of(subscription.destination) | {"id": subscription.id}
+    connection.execute(subscriptions.insert().values(row | _values(subscription)))
+    return subscription
+
+
+def get(
+    connection: Connection, destination: Destination, subscription_id: str, now: int
+) -> Subscription:
+    """Read one live subscription.
+
+    :raise SubscriptionDoesNotExist: there is none.
+    """
+    query = _live(destination, now).where(subscriptions.c.id == subscription_id)
+    row = connection.execute(query).first()
+    if row is None:
+        raise SubscriptionDoesNotExist(
+            f"Subscription {subscription_id} of {destination.kind.value} "
+            f"{destination.name} does not exist."
+        )
+    return _subscription(row)
+
+
+def page(
+    connection: Connection, destination: Destination, limit: int, after: str, now: int
+) -> list[Subscription]:
+    """Read the first live subscriptions behind an id."""
+    query = (
+        _live(destination, now)
+        .where(subscriptions.c.id > after)
+        .order_by(subscriptions.c.id)
+        .limit(limit)
+    )
+    return [_subscription(row) for row in connection.execute(query)]
+
+
+def update(connection: Connection, subscription: Subscription, now: int) -> None:
+    """Replace a live subscription.
+
+    :raise SubscriptionDoesNotExist: it is gone.
+    :raise Conflict: the subscriber has another live one.
+    """
+    get(connection, subscription.destination, subscription.id, now)
+    rival = _of_subscriber(connection, subscription, now)
+    if rival is not None and rival.id != subscription.id:
+        raise Conflict(
+            f"Subscription {rival.id} has that subscriber already: "
+            "update or delete that one instead."
+        )
+    _make_room(connection, subscription, now)
+    change = (
+        subscriptions.update()
+        .where(belongs_to(subscriptions, subscription.destination))
+        .where(subscriptions.c.id == subscription.id)
+        .values(_values(subscription))
+    )
+    connection.execute(change)
+
+
+def unsubscribe(
+    connection: Connection, destination: Destination, subscription_id: str
+) -> None:
+    """Delete one subscription."""
+    condition = belongs_to(subscriptions, destination)
+    connection.execute(
+        subscriptions.delete().where(condition, subscriptions.c.id == subscription_id)
+    )
+
+
+def unsubscribe_all(connection: Connection, destination: Destination) -> None:
+    """Delete all subscriptions of a destination."""
+    condition = belongs_to(subscriptions, destination)
+    connection.execute(subscriptions.delete().where(condition))
+
+
+def sweep(connection: Connection, now: int) -> bool:
+    """Delete a bounded number of expired rows; true when there may be more."""
+    expired = subscriptions.c.expires <= now
+    columns = list(subscriptions.primary_key)
+    query = select(*columns).where(expired).limit(MAX_SWEPT)
+    keys = [tuple(row) for row in connection.execute(query)]
+    if keys:
+        # Still expired: one may have been renewed since it was read.
+        condition = tuple_(*columns).in_(keys) & expired
+        connection.execute(subscriptions.delete().where(condition))
+    return len(keys) == MAX_SWEPT
+
+
+def _live(destination: Destination, now: int) -> Select[Any]:
+    return select(subscriptions).where(
+        belongs_to(subscriptions, destination), subscriptions.c.expires > now
+    )
+
+
+def _of_subscriber(
+    connection: Connection, wanted: Subscription, now: int
+) -> Subscription | None:
+    query = _live(wanted.destination, now).where(
+        subscriptions.c.subscriber_digest == _digest(wanted.subscriber)
+    )
+    row = connection.execute(query).first()
+    return None if row is None else _subscription(row)
+
+
+def _make_room(connection: Connection, coming: Subscription, now: int) -> None:
+    """Delete what expired and has the subscriber or the id of what is to come."""
+    in_the_way = (subscriptions.c.id == coming.id) | (
+        subscriptions.c.subscriber_digest == _digest(coming.subscriber)
+    )
+    connection.execute(
+        subscriptions.delete()
+        .where(belongs_to(subscriptions, coming.destination))
+        .where(subscriptions.c.expires <= now, in_the_way)
+    )
+
+
+def _digest(subscriber: str) -> str:
+    return sha256(subscriber.encode()).hexdigest()
+
+
+def _values(subscription: Subscription) -> dict[str, Any]:
+    return {
+        "subscriber": subscription.subscriber,
+        "subscriber_digest": _digest(subscription.subscriber),
+        "ttl": subscription.ttl,
+        "created": subscription.created,
+        "expires": subscription.expires,
+        "options": to_text(subscription.options),
+        "confirmed": subscription.confirmed,
+    }
+
+
+def _subscription(row: Row[Any]) -> Subscription:
+    return Subscription(
+        id=row.id,
+        destination=Destination(row.project, Kind(row.kind), row.name),
+        subscriber=row.subscriber,
+        ttl=row.ttl,
+        created=row.created,
+        options=from_text(row.options),
+        confirmed=row.confirmed,
+    )

@@ -1,0 +1,237 @@
+"""The SQL of the embedded message store.
+
+Parameters by name: ``destination`` is a row id, ``now`` a moment in milliseconds,
+``rows`` a JSON array of row ids. Reading statements give the columns of
+:data:`COLUMNS`.
+
+Where the cost depends on it the index is named: SQLite keeps no statistics of a file
+that nobody analyzed, and would guess. A partial index is only considered when its
+own condition (``state <> 0``) stands in the statement.
+"""
+
+from __future__ import annotations
+
+from mqsvc.storage.messages.sqlite_schema import CLAIMED, DELAYED, READY
+
+COLUMNS = (
+    "rowid, position, random, state, ready_at, expires, body, ttl, created, claim, "
+    "claim_count"
+)
+
+FIND_DESTINATION = """
+    SELECT id FROM destinations WHERE project = :project AND kind = :kind
+    AND name = :name
+"""
+
+# Reserves positions for so many messages; gives the id and the position after them.
+APPEND = """
+    INSERT INTO destinations (project, kind, name, next_position, total, claimed)
+    VALUES (:project, :kind, :name,
+            max(:first, (SELECT floor FROM positions)) + :count, :count, 0)
+    ON CONFLICT (project, kind, name) DO UPDATE SET
+        next_position = next_position + :count, total = total + :count
+    RETURNING id, next_position
+"""
+
+INSERT_MESSAGE = """
+    INSERT INTO messages (destination, position, random, state, ready_at, expires,
+        created, ttl, client, claim, claim_count, body)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, NULL, 0, ?)
+"""
+
+
+def _first(source: str) -> str:
+    """The first messages of one stored state, by position."""
+    return f"""
+        SELECT * FROM (
+            SELECT {COLUMNS} FROM messages {source}
+            AND destination = :destination AND position > :after AND expires > :now
+            AND (:hide IS NULL OR client <> :hide)
+            ORDER BY position LIMIT :limit
+        )
+    """  # noqa: S608 - built from constants of this module only
+
+
+def _all_of(state: int) -> str:
+    return f"INDEXED BY messages_in_order WHERE state = {state}"
+
+
+def _due_of(state: int) -> str:
+    """Those whose delay or claim is over; few, for a sweep makes them ready."""
+    return (
+        f"INDEXED BY messages_waiting WHERE state = {state} AND state <> 0 "
+        "AND ready_at <= :now"
+    )
+
+
+def _page(include_delayed: bool, include_claimed: bool) -> str:
+    """One page: each stored state brings its first rows, the first of all are kept."""
+    sources = [
+        _all_of(READY),
+        _all_of(DELAYED) if include_delayed else _due_of(DELAYED),
+        _all_of(CLAIMED) if include_claimed else _due_of(CLAIMED),
+    ]
+    union = " UNION ALL ".join(map(_first, sources))
+    return f"{union} ORDER BY position LIMIT :limit"
+
+
+PAGE = {
+    (delayed, claimed): _page(delayed, claimed)
+    for delayed in (False, True)
+    for claimed in (False, True)
+}
+"""By (include_delayed, include_claimed)."""
+
+FREE = PAGE[False, False]
+
+BY_POSITION = f"""
+    SELECT {COLUMNS} FROM messages WHERE destination = :destination
+    AND state IN ({READY}, {DELAYED}, {CLAIMED})
+    AND position IN (SELECT value FROM json_each(:positions)) AND expires > :now
+"""  # noqa: S608
+
+BY_CLAIM = f"""
+    SELECT {COLUMNS} FROM messages WHERE claim = :claim AND state = {CLAIMED}
+    AND expires > :now ORDER BY position
+"""  # noqa: S608
+
+DELETE_ROWS = """
+    DELETE FROM messages WHERE rowid IN (SELECT value FROM json_each(:rows))
+"""
+
+COUNT_DOWN = """
+    UPDATE destinations SET total = total - :total, claimed = claimed - :claimed
+    WHERE id = :destination
+"""
+
+# A message never expires under a claim: where it would, it lives for the grace after.
+_EXTEND = """
+    ttl = iif(expires < :ends, :extended_ttl, ttl),
+    expires = iif(expires < :ends, :extended_expires, expires)
+"""
+
+CLAIM_ROWS = f"""
+    UPDATE messages SET state = {CLAIMED}, ready_at = :ends, claim = :claim,
+        claim_count = claim_count + 1, {_EXTEND}
+    WHERE rowid IN (SELECT value FROM json_each(:rows))
+"""  # noqa: S608
+
+RENEW_ROWS = f"""
+    UPDATE messages SET ready_at = :ends, {_EXTEND}
+    WHERE claim = :claim AND state = {CLAIMED}
+"""  # noqa: S608
+
+RELEASE_ROWS = f"""
+    UPDATE messages SET state = {READY}, ready_at = 0, claim = NULL
+    WHERE claim = :claim AND state = {CLAIMED}
+"""  # noqa: S608
+
+MOVE_ROW = f"""
+    UPDATE messages SET destination = :target, position = :position, random = :random,
+        state = {READY}, ready_at = 0, claim = NULL, claim_count = 0,
+        ttl = coalesce(:ttl, ttl), expires = coalesce(:expires, expires)
+    WHERE rowid = :row
+"""  # noqa: S608
+
+INSERT_CLAIM = """
+    INSERT INTO claims (id, destination, ttl, created, expires)
+    VALUES (:claim, :destination, :ttl, :now, :ends)
+"""
+
+FIND_CLAIM = """
+    SELECT ttl, created FROM claims
+    WHERE id = :claim AND destination = :destination AND expires > :now
+"""
+
+RENEW_CLAIM = """
+    UPDATE claims SET ttl = :ttl, created = :now, expires = :ends WHERE id = :claim
+"""
+
+DELETE_CLAIM = "DELETE FROM claims WHERE id = :claim"
+
+# The counters of the row hold what was posted and not yet deleted; what expired or
+# came free since is counted off. Only the part not yet swept is walked over.
+STATS = f"""
+    SELECT
+        total - (SELECT count(*) FROM messages INDEXED BY messages_by_expiry
+                 WHERE expires <= :now AND destination = :destination),
+        claimed - (SELECT count(*) FROM messages {_due_of(CLAIMED)}
+                   AND destination = :destination)
+    FROM destinations WHERE id = :destination
+"""  # noqa: S608
+
+
+def _extreme(direction: str) -> str:
+    """The oldest or newest message in any state."""
+    union = " UNION ALL ".join(
+        f"""
+        SELECT * FROM (
+            SELECT {COLUMNS} FROM messages {_all_of(state)}
+            AND destination = :destination AND expires > :now
+            ORDER BY position {direction} LIMIT 1
+        )
+        """  # noqa: S608
+        for state in (READY, DELAYED, CLAIMED)
+    )
+    return f"{union} ORDER BY position {direction} LIMIT 1"
+
+
+OLDEST = _extreme("ASC")
+NEWEST = _extreme("DESC")
+
+NEXT_READY = " UNION ALL ".join(
+    f"""
+    SELECT * FROM (
+        SELECT ready_at FROM messages INDEXED BY messages_waiting
+        WHERE destination = :destination AND state = {state} AND state <> 0
+        AND ready_at > :now AND expires > :now
+        ORDER BY ready_at LIMIT 1
+    )
+    """  # noqa: S608
+    for state in (DELAYED, CLAIMED)
+)
+
+RAISE_FLOOR = """
+    UPDATE positions SET floor = max(floor, coalesce((
+        SELECT next_position FROM destinations WHERE project = :project
+        AND kind = :kind AND name = :name), 0))
+"""
+
+FORGET_DESTINATION = """
+    DELETE FROM destinations WHERE project = :project AND kind = :kind
+    AND name = :name RETURNING id
+"""
+
+INSERT_CLEARED = "INSERT INTO cleared VALUES (:destination)"
+
+SWEEP_DUE = """
+    SELECT rowid, destination, state FROM messages
+    WHERE state <> 0 AND ready_at <= :now LIMIT :limit
+"""
+
+MAKE_READY = f"""
+    UPDATE messages SET state = {READY}, ready_at = 0
+    WHERE rowid IN (SELECT value FROM json_each(:rows))
+"""  # noqa: S608
+
+SWEEP_EXPIRED = """
+    SELECT rowid, destination, state FROM messages WHERE expires <= :now LIMIT :limit
+"""
+
+SWEEP_CLEARED = """
+    SELECT rowid FROM messages
+    WHERE destination = (SELECT destination FROM cleared LIMIT 1)
+    AND state IN (0, 1, 2) LIMIT :limit
+"""
+
+FINISH_CLEARED = """
+    DELETE FROM cleared WHERE destination = (SELECT destination FROM cleared LIMIT 1)
+    AND NOT EXISTS (SELECT 1 FROM messages WHERE messages.destination =
+                    cleared.destination AND state IN (0, 1, 2))
+    RETURNING destination
+"""
+
+SWEEP_CLAIMS = """
+    DELETE FROM claims WHERE id IN (
+        SELECT id FROM claims WHERE expires <= :now LIMIT :limit)
+"""

@@ -1,0 +1,257 @@
+"""SQLite under Twisted: connections, migrations, and the threads that own them.
+
+A connection lives on one thread. Work reaches it as a *job*, a function of the
+connection; whatever is waiting when the thread becomes free is done as one group in
+one transaction, so that one fsync serves all of it (group commit) and one wake-up of
+the reactor brings all answers back.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Callable, Iterable, Sequence
+from queue import SimpleQueue
+from threading import Thread
+from typing import Any, Generic, Protocol, TypeVar
+
+from attrs import frozen
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorFromThreads
+from twisted.logger import Logger
+
+from mqsvc.messaging.errors import StoreUnavailable
+from mqsvc.storage.errors import SchemaTooNew, StoreOpenError
+
+Result = TypeVar("Result")
+Job = Callable[[sqlite3.Connection], Result]
+
+MAX_GROUP = 256
+"""Jobs in one transaction at most: bounds how long an answer waits for others."""
+
+BUSY_TIMEOUT = 10.0
+"""Seconds to wait for a lock of another connection before giving up."""
+
+PAGE_CACHE = 16 * 1024
+"""KiB of pages that a connection keeps in memory."""
+
+
+class Worker(Protocol):
+    """Runs jobs on a connection of its own."""
+
+    def start(self) -> None:
+        """Begin to work."""
+
+    def stop(self) -> Deferred[None]:
+        """Finish what was submitted, then fire."""
+
+    def run(self, job: Job[Result]) -> Deferred[Result]:
+        """Fire with what the job returns, or fail with what it raises.
+
+        A failure of SQLite itself becomes
+        :class:`~mqsvc.messaging.errors.StoreUnavailable`.
+        """
+
+
+def connect(path: str) -> sqlite3.Connection:
+    """Open a database, creating the file, with the durability the service promises.
+
+    Transactions are begun and ended by explicit statements only.
+    """
+    connection = sqlite3.connect(
+        path, timeout=BUSY_TIMEOUT, isolation_level=None, check_same_thread=False
+    )
+    connection.execute("PRAGMA journal_mode = WAL")
+    # In WAL mode FULL is what syncs the log at every commit.
+    connection.execute("PRAGMA synchronous = FULL")
+    # Some builds overwrite deleted content by default, which doubles the writing.
+    connection.execute("PRAGMA secure_delete = OFF")
+    connection.execute(f"PRAGMA cache_size = -{PAGE_CACHE}")
+    return connection
+
+
+def migrate(path: str, migrations: Sequence[Iterable[str]]) -> None:
+    """Bring the schema of a file up to date, blocking; it is made when missing.
+
+    :param migrations: entry *i* holds the statements from version *i* to *i + 1*.
+    :raise SchemaTooNew: its version is above the last known one.
+    :raise StoreOpenError: the file cannot be opened or is no database.
+    """
+    try:
+        connection = connect(path)
+        try:
+            _apply(connection, path, migrations)
+        finally:
+            connection.close()
+    except sqlite3.Error as error:
+        raise StoreOpenError(f"{path} cannot be used: {error}") from error
+    os.chmod(path, 0o600)
+
+
+def _apply(
+    connection: sqlite3.Connection, path: str, migrations: Sequence[Iterable[str]]
+) -> None:
+    connection.execute("BEGIN IMMEDIATE")
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    if version > len(migrations):
+        raise SchemaTooNew(path, version, len(migrations))
+    for statements in migrations[version:]:
+        for statement in statements:
+            connection.execute(statement)
+    connection.execute(f"PRAGMA user_version = {len(migrations)}")
+    connection.execute("COMMIT")
+
+
+@frozen
+class _Call(Generic[Result]):
+    """A job and the Deferred that waits for it."""
+
+    job: Job[Result]
+    answer: Deferred[Result]
+
+
+@frozen
+class _Outcome:
+    """What to tell a Deferred, once back in the reactor's thread."""
+
+    answer: Deferred[Any]
+    result: Any = None
+    error: Exception | None = None
+
+    def deliver(self) -> None:
+        if self.error is None:
+            self.answer.callback(self.result)
+        else:
+            self.answer.errback(self.error)
+
+
+class _JobThread:
+    """One thread with one connection and the jobs that wait for it."""
+
+    log = Logger()
+
+    def __init__(self, path: str, reactor: IReactorFromThreads) -> None:
+        self._path = path
+        self._reactor = reactor
+        self._calls: SimpleQueue[_Call[Any] | None] = SimpleQueue()
+        self._connection: sqlite3.Connection | None = None
+        self._stopped: Deferred[None] | None = None
+
+    def start(self) -> None:
+        """Begin to work."""
+        Thread(target=self._work, name=type(self).__name__, daemon=True).start()
+
+    def stop(self) -> Deferred[None]:
+        """Finish what was submitted, close the connection, then fire."""
+        self._stopped = Deferred()
+        self._calls.put(None)
+        return self._stopped
+
+    def run(self, job: Job[Result]) -> Deferred[Result]:
+        """See :class:`Worker`."""
+        answer: Deferred[Result] = Deferred()
+        self._calls.put(_Call(job, answer))
+        return answer
+
+    def _work(self) -> None:
+        running = True
+        while running:
+            group, running = self._take()
+            if group:
+                outcomes = self._attempt_group(group)
+                self._reactor.callFromThread(_deliver, outcomes)
+        self._disconnect()
+        self._reactor.callFromThread(self._announce_stop)
+
+    def _take(self) -> tuple[list[_Call[Any]], bool]:
+        """What is waiting, and whether to go on after it; blocks for the first."""
+        group: list[_Call[Any]] = []
+        call = self._calls.get()
+        while call is not None:
+            group.append(call)
+            if len(group) == MAX_GROUP or self._calls.empty():
+                return group, True
+            call = self._calls.get()
+        return group, False
+
+    def _attempt_group(self, group: list[_Call[Any]]) -> list[_Outcome]:
+        try:
+            if self._connection is None:
+                self._connection = connect(self._path)
+            return self._transact(self._connection, group)
+        except sqlite3.Error as error:
+            self.log.error(
+                "{path}: {count} operations failed: {error}",
+                path=self._path,
+                count=len(group),
+                error=error,
+            )
+            # A new connection also ends whatever the old one had open.
+            self._disconnect()
+            return [_Outcome(call.answer, error=StoreUnavailable()) for call in group]
+
+    def _transact(
+        self, connection: sqlite3.Connection, group: list[_Call[Any]]
+    ) -> list[_Outcome]:
+        raise NotImplementedError
+
+    def _disconnect(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _announce_stop(self) -> None:
+        if self._stopped is not None:
+            self._stopped.callback(None)
+
+
+class Reader(_JobThread):
+    """Runs jobs that only read; a group sees one state of the database."""
+
+    def _transact(
+        self, connection: sqlite3.Connection, group: list[_Call[Any]]
+    ) -> list[_Outcome]:
+        connection.execute("BEGIN")
+        outcomes = [_attempt(connection, call) for call in group]
+        connection.execute("COMMIT")
+        return outcomes
+
+
+class Writer(_JobThread):
+    """Runs jobs that write, each whole or not at all; answers after the fsync."""
+
+    def _transact(
+        self, connection: sqlite3.Connection, group: list[_Call[Any]]
+    ) -> list[_Outcome]:
+        connection.execute("BEGIN IMMEDIATE")
+        outcomes = [self._attempt_alone(connection, call) for call in group]
+        connection.execute("COMMIT")
+        return outcomes
+
+    def _attempt_alone(
+        self, connection: sqlite3.Connection, call: _Call[Any]
+    ) -> _Outcome:
+        connection.execute("SAVEPOINT job")
+        outcome = _attempt(connection, call)
+        if outcome.error is not None:
+            connection.execute("ROLLBACK TO job")
+        connection.execute("RELEASE job")
+        return outcome
+
+
+def _attempt(connection: sqlite3.Connection, call: _Call[Any]) -> _Outcome:
+    try:
+        return _Outcome(call.answer, result=call.job(connection))
+    except sqlite3.Error:
+        if not connection.in_transaction:
+            # SQLite gave up the whole transaction, so the whole group has failed.
+            raise
+        _JobThread.log.failure("An operation failed")
+        return _Outcome(call.answer, error=StoreUnavailable())
+    except Exception as error:  # noqa: BLE001 - a bug fails its caller, not the group
+        return _Outcome(call.answer, error=error)
+
+
+def _deliver(outcomes: list[_Outcome]) -> None:
+    for outcome in outcomes:
+        outcome.deliver()
