@@ -10,7 +10,7 @@ from __future__ import annotations
 import difflib
 import reprlib
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from operator import attrgetter
 from typing import Annotated, Any
 
@@ -228,7 +228,9 @@ def _find(origin: str, name: str, options: Mapping[str, Option]) -> Option:
     raise ConfigError(f"{origin}: there is no option {name!r}{_nearest(name, options)}")
 
 
-def _nearest(name: str, known: Sequence[str] | Mapping[str, Option]) -> str:
+def _nearest(name: str, known: Collection[str]) -> str:
+    if any(each.startswith((f"{name}.", f"{name}__")) for each in known):
+        return "; it is a group, name one of its options"
     nearest = difflib.get_close_matches(name, known, n=1)
     if nearest:
         return f"; did you mean {nearest[0]}?"

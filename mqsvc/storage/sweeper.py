@@ -14,7 +14,7 @@ from mqsvc.storage.interfaces import IStore
 INTERVAL = 1.0
 """Seconds between two rounds."""
 
-MAX_PIECES = 50
+MAX_PIECES = 100
 """Pieces of one store in one round: bounds what a round takes from callers."""
 
 

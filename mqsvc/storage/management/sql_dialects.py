@@ -6,7 +6,9 @@ Everything else of the store is the same SQL for all of them.
 from __future__ import annotations
 
 import sqlite3
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 from sqlalchemy import (
@@ -21,7 +23,7 @@ from sqlalchemy import (
     make_url,
 )
 from sqlalchemy.dialects.mysql import MEDIUMTEXT, VARBINARY
-from sqlalchemy.exc import ArgumentError
+from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from mqsvc.storage.errors import StoreOpenError
@@ -30,6 +32,12 @@ SQLITE_BUSY_TIMEOUT = 10
 """Seconds to wait for another connection's lock, unless the URI has ``?timeout=``."""
 
 _WRITES = "mqsvc_writes"
+
+_LOST_RACES = {
+    1213,  # MySQL and MariaDB: deadlock
+    "40001",  # PostgreSQL: serialization failure
+    "40P01",  # PostgreSQL: deadlock
+}
 
 
 class ExactText(TypeDecorator[str]):
@@ -41,18 +49,21 @@ class ExactText(TypeDecorator[str]):
     impl = String
     cache_ok = True
 
+    def __init__(self, length: int) -> None:
+        super().__init__(length)
+        self.length = length
+
     def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
         """SQLite compares so by itself, PostgreSQL by a collation, MySQL bytes only.
 
         (The collations of MySQL and MariaDB that go by code point mostly disregard
         blanks at the end: two tenants would be one.)
         """
-        length = self.impl_instance.length
         if dialect.name == "postgresql":
-            return String(length, collation="C")
+            return String(self.length, collation="C")
         if _is_mysql(dialect):
-            return VARBINARY(4 * (length or 0))
-        return String(length)
+            return VARBINARY(4 * self.length)
+        return String(self.length)
 
     def process_bind_param(self, value: str | None, dialect: Dialect) -> Any:
         """Text to what the column takes."""
@@ -83,14 +94,34 @@ def make_engine(uri: str, connections: int) -> Engine:
             return _make_sqlite_engine(url, connections)
         return _make_pooled_engine(url, connections)
     except (ArgumentError, ImportError, OSError) as error:
+        reason = str(error).splitlines()[0]
         raise StoreOpenError(
-            f"the URI of the management store cannot be used: {error}"
+            f"the URI of the management store cannot be used: {reason}"
         ) from error
 
 
 def for_writing(engine: Engine) -> Engine:
     """The same connections, whose transactions are begun with the aim to write."""
     return engine.execution_options(**{_WRITES: True})
+
+
+def writing_turn(engine: Engine) -> AbstractContextManager[object]:
+    """What a thread holds while it writes, if only one can.
+
+    SQLite has one writer at a time and lets the others poll; in one process they can
+    just as well queue.
+    """
+    return Lock() if engine.dialect.name == "sqlite" else nullcontext()
+
+
+def lost_a_race(error: DBAPIError) -> bool:
+    """Whether a transaction failed because of another one, and could now succeed.
+
+    An integrity error means that somebody inserted the same row after this one had
+    looked for it, on a database whose writers do not wait for each other.
+    """
+    facts = {getattr(error.orig, "sqlstate", None), *getattr(error.orig, "args", ())}
+    return isinstance(error, IntegrityError) or not facts.isdisjoint(_LOST_RACES)
 
 
 def _make_pooled_engine(url: URL, connections: int) -> Engine:

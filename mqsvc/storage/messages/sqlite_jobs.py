@@ -37,7 +37,7 @@ from mqsvc.storage.ids import (
 from mqsvc.storage.messages import sqlite_statements as sql
 from mqsvc.storage.messages.sqlite_schema import CLAIMED, DELAYED, READY
 
-SWEEP_SIZE = 500
+SWEEP_SIZE = 200
 """Rows of each kind that one sweep touches at most."""
 
 

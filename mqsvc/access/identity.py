@@ -1,0 +1,82 @@
+"""Who is calling, as far as the request itself says (rest.md 1.3).
+
+Without an identity service the project and the roles are taken as sent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from uuid import UUID
+
+from attrs import frozen
+
+from mqsvc.messaging.errors import InvalidHeader, NotAuthorized
+from mqsvc.messaging.limits import Limits
+
+Headers = Callable[[str], str | None]
+"""The value of a request header, or none; names in any case."""
+
+ADMIN = "admin"
+
+
+@frozen
+class Caller:
+    """On whose behalf an operation runs.
+
+    :ivar project: the tenant.
+    :ivar client_id: tells one client of a project from another; UUIDs as 32 digits.
+    """
+
+    project: str
+    client_id: str
+    roles: frozenset[str] = frozenset()
+
+    def require_role(self, role: str) -> None:
+        """Pass only callers with a role.
+
+        :raise NotAuthorized: the caller does not have it.
+        """
+        if role not in self.roles:
+            raise NotAuthorized(f"This needs the role {role}.")
+
+
+def identify(headers: Headers, limits: Limits) -> Caller:
+    """The caller that a request's headers describe.
+
+    :raise InvalidHeader: one is missing or malformed.
+    """
+    client_id = _client_id(headers("Client-ID"), limits)
+    project = project_of(headers)
+    if project is None:
+        raise InvalidHeader("Project-Id Missing", "The X-Project-ID header is missing.")
+    if not project:
+        raise InvalidHeader(
+            "Empty project header not allowed", "The X-Project-ID header is empty."
+        )
+    roles = (headers("X-Roles") or "").split(",")
+    return Caller(project, client_id, frozenset(filter(None, map(str.strip, roles))))
+
+
+def project_of(headers: Headers) -> str | None:
+    """The project named, by its newer or older header; none when by neither."""
+    project = headers("X-Project-ID")
+    return headers("X-Tenant-ID") if project is None else project
+
+
+def _client_id(text: str | None, limits: Limits) -> str:
+    if text is None:
+        raise InvalidHeader("Missing header value", "The Client-ID header is missing.")
+    if limits.client_id_uuid_safe == "strict":
+        try:
+            return UUID(text).hex
+        except ValueError:
+            raise InvalidHeader(
+                "Wrong UUID value", "The Client-ID header must be a UUID."
+            ) from None
+    low, high = limits.min_length_client_id, limits.max_length_client_id
+    if not low <= len(text) <= high:
+        raise InvalidHeader(
+            "Wrong UUID value",
+            f"The Client-ID header must have {low} to {high} characters.",
+        )
+    return text

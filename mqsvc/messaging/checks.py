@@ -1,0 +1,88 @@
+"""Checks of decoded values; each returns the value or says what was expected."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from mqsvc.messaging.errors import InvalidBody, InvalidName, InvalidRequest
+from mqsvc.messaging.limits import MAX_NAME_LENGTH, MAX_PROJECT_LENGTH
+from mqsvc.messaging.model import Destination
+
+_NAME = re.compile(r"[A-Za-z0-9_.-]+\Z")
+
+
+def is_integer(value: Any) -> bool:
+    """Whether a value is a whole number; JSON's true and false are none."""
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def integer(value: Any, name: str, low: int, high: int | None = None) -> int:
+    """A whole number from ``low`` to ``high``, both included.
+
+    :raise InvalidBody: it is no integer.
+    :raise InvalidRequest: it is out of bounds.
+    """
+    if not is_integer(value):
+        raise InvalidBody(f"'{name}' must be an integer.")
+    if value < low or (high is not None and value > high):
+        bounds = f"at least {low}" if high is None else f"from {low} to {high}"
+        raise InvalidRequest(f"'{name}' must be an integer {bounds}; it is {value}.")
+    return int(value)
+
+
+def mapping(value: Any, name: str) -> Mapping[str, Any]:
+    """A JSON object.
+
+    :raise InvalidBody: it is something else.
+    """
+    if not isinstance(value, Mapping):
+        raise InvalidBody(f"{name} must be a dict (a JSON object).")
+    return value
+
+
+def text(value: Any, name: str) -> str:
+    """A string that is not empty.
+
+    :raise InvalidBody: it is something else.
+    """
+    if not isinstance(value, str) or not value:
+        raise InvalidBody(f"'{name}' must be a string that is not empty.")
+    return value
+
+
+def limit(value: int, maximum: int, name: str = "limit") -> int:
+    """A number of items to give out, from 1 to a configured maximum.
+
+    :raise InvalidRequest: it is out of bounds.
+    """
+    return integer(value, name, 1, maximum)
+
+
+def is_name(value: str) -> bool:
+    """Whether a queue or topic can have this name (rest.md 1.3, D-33)."""
+    return (
+        len(value) <= MAX_NAME_LENGTH
+        and _NAME.match(value) is not None
+        and value not in {".", ".."}
+    )
+
+
+def destination(value: Destination) -> Destination:
+    """A well-formed name in a well-formed project.
+
+    :raise InvalidName: it is not (rest.md 1.3).
+    """
+    kind = value.kind.value
+    if not is_name(value.name):
+        raise InvalidName(
+            kind,
+            f"A {kind} name has 1 to {MAX_NAME_LENGTH} letters, digits, '_', '-' and "
+            "'.', and is not '.' or '..'.",
+        )
+    if len(value.project) > MAX_PROJECT_LENGTH:
+        raise InvalidName(
+            kind, f"X-Project-ID has at most {MAX_PROJECT_LENGTH} characters."
+        )
+    return value

@@ -1,0 +1,151 @@
+"""Claims: messages lent to one worker for a while (rest.md 5.19 to 5.22)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from attrs import frozen
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from mqsvc.bus import Bus
+from mqsvc.clock import Now
+from mqsvc.messaging import checks
+from mqsvc.messaging.limits import MIN_TTL, Limits
+from mqsvc.messaging.model import Claim, Claimed, DeadLetterRule, Destination
+from mqsvc.messaging.records import Records
+from mqsvc.messaging.waiting import MAX_WAIT, Waiting
+from mqsvc.storage.interfaces import IMessageStore
+
+
+@frozen
+class _Terms:
+    """How long a claim lasts, and its messages after it; both in seconds."""
+
+    ttl: int
+    grace: int
+
+
+@frozen
+class Claims:
+    """Operations on the claims of a queue."""
+
+    _store: IMessageStore
+    _records: Records
+    _waiting: Waiting
+    _bus: Bus
+    _limits: Limits
+    _now: Now
+
+    log = Logger()
+
+    async def create(
+        self, destination: Destination, document: Any, limit: int, wait: int = 0
+    ) -> Claim | None:
+        """Claim the oldest free messages.
+
+        :param document: an object with ``ttl`` and ``grace``, or none; what is missing
+            or null takes the configured default.
+        :param limit: at most so many messages.
+        :param wait: seconds to hold on while there is none, 0 to 20.
+        :return: the claim, or none when there was nothing to claim.
+        :raise InvalidRequest: a number is out of bounds.
+        """
+        terms = self._terms({} if document is None else document)
+        checks.limit(limit, self._limits.max_messages_per_claim_or_pop)
+        checks.integer(wait, "wait", 0, MAX_WAIT)
+
+        async def attempt() -> tuple[Claim, ...]:
+            return await self._attempt(destination, terms, limit)
+
+        claims = await self._waiting.in_turn(destination, attempt, wait)
+        return claims[0] if claims else None
+
+    def _terms(self, document: Any) -> _Terms:
+        document = checks.mapping(document, "The body")
+        limits = self._limits
+        return _Terms(
+            _seconds(document, "ttl", limits.default_claim_ttl, limits.max_claim_ttl),
+            _seconds(
+                document, "grace", limits.default_claim_grace, limits.max_claim_grace
+            ),
+        )
+
+    async def _attempt(
+        self, destination: Destination, terms: _Terms, limit: int
+    ) -> tuple[Claim, ...]:
+        """One claim, or nothing."""
+        rule = (await self._records.know(destination)).rules.dead_letter
+        while True:
+            claimed = await self._claim(destination, terms, limit, rule)
+            if claimed.dead_lettered and rule is not None:
+                await self._records.ensure(rule.target)
+                self._bus.publish(rule.target)
+            if claimed.claim is not None:
+                return (claimed.claim,)
+            # Where everything found was moved away, there may be more behind it.
+            if not claimed.dead_lettered:
+                return ()
+
+    def _claim(
+        self,
+        destination: Destination,
+        terms: _Terms,
+        limit: int,
+        rule: DeadLetterRule | None,
+    ) -> Deferred[Claimed]:
+        """Claim for a caller who may hang up meanwhile: then nobody keeps it."""
+        answer: Deferred[Claimed] = Deferred()
+
+        def succeed(claimed: Claimed) -> Any:
+            if not answer.called:
+                return answer.callback(claimed)
+            if claimed.claim is None:
+                return None
+            return Deferred.fromCoroutine(self.release(destination, claimed.claim.id))
+
+        def fail(failure: Failure) -> None:
+            if not answer.called:
+                answer.errback(failure)
+
+        outcome = self._store.claim(
+            destination, terms.ttl, terms.grace, limit, self._now(), rule
+        )
+        outcome.addCallbacks(succeed, fail)
+        outcome.addErrback(lambda f: self.log.failure("A claim was left alone", f))
+        return answer
+
+    async def get(self, destination: Destination, claim_id: str) -> Claim:
+        """A live claim.
+
+        :raise ClaimDoesNotExist: it is unknown or over.
+        """
+        return await self._store.get_claim(destination, claim_id, self._now())
+
+    async def renew(
+        self, destination: Destination, claim_id: str, document: Any
+    ) -> None:
+        """Let a live claim begin anew, with these terms.
+
+        :param document: as for :meth:`create`.
+        :raise InvalidRequest: a number is out of bounds.
+        :raise ClaimDoesNotExist: it is unknown or over.
+        """
+        terms = self._terms(document)
+        await self._store.renew(
+            destination, claim_id, terms.ttl, terms.grace, self._now()
+        )
+        # It may end sooner than those who wait for its messages expect.
+        self._bus.publish(destination)
+
+    async def release(self, destination: Destination, claim_id: str) -> None:
+        """Free the messages of a claim; an unknown one is no error."""
+        await self._store.release(destination, claim_id, self._now())
+        self._bus.publish(destination)
+
+
+def _seconds(document: Mapping[str, Any], name: str, default: int, maximum: int) -> int:
+    value = document.get(name)
+    return default if value is None else checks.integer(value, name, MIN_TTL, maximum)

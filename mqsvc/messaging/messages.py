@@ -1,0 +1,194 @@
+"""Messages: post, read, delete, pop (rest.md 5.13 to 5.18)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from attrs import evolve, frozen
+
+from mqsvc.bus import Bus
+from mqsvc.clock import Now
+from mqsvc.messaging import checks
+from mqsvc.messaging.errors import (
+    InvalidBody,
+    InvalidRequest,
+    MessageDoesNotExist,
+    MessageIsClaimed,
+    MessageNotClaimed,
+)
+from mqsvc.messaging.limits import MIN_TTL, Limits
+from mqsvc.messaging.metadata import Rules
+from mqsvc.messaging.model import Destination, Message, NewMessage, Selection
+from mqsvc.messaging.records import Records
+from mqsvc.messaging.waiting import MAX_WAIT, Waiting
+from mqsvc.storage.ids import parse_id
+from mqsvc.storage.interfaces import IMessageStore
+from mqsvc.wire import codec
+
+
+@frozen
+class Listing:
+    """One page, and the selection that was really applied."""
+
+    messages: list[Message]
+    selection: Selection
+
+
+@frozen
+class Messages:
+    """Operations on the messages of a destination."""
+
+    _store: IMessageStore
+    _records: Records
+    _waiting: Waiting
+    _bus: Bus
+    _limits: Limits
+    _now: Now
+
+    async def post(
+        self, destination: Destination, client_id: str, messages: Any, size: int
+    ) -> list[str]:
+        """Append messages, all or none; the destination is made when it is missing.
+
+        :param messages: an array of objects with ``body`` and maybe ``ttl``, ``delay``.
+        :param size: bytes of the request that brought them.
+        :return: their ids, in the same order.
+        :raise InvalidRequest: a message is malformed, or the request is too large.
+        """
+        known = await self._records.know(destination)
+        self._check_post(known.rules, size)
+        accepted = [
+            self._accept(f"messages[{i}]", item, known.rules)
+            for i, item in enumerate(_array(messages))
+        ]
+        if known.record is None:
+            await self._records.ensure(destination)
+        ids = await self._store.post(destination, accepted, client_id, self._now())
+        self._bus.publish(destination)
+        return ids
+
+    def _check_post(self, rules: Rules, size: int) -> None:
+        if size > rules.max_post_size:
+            raise InvalidRequest(
+                f"The body has {size} bytes, at most {rules.max_post_size} are allowed."
+            )
+        if rules.encrypt:
+            raise InvalidRequest(
+                "This queue asks for encryption, for which the server has no key: "
+                "set _enable_encrypt_messages to false to store messages in clear."
+            )
+
+    def _accept(self, where: str, item: Any, rules: Rules) -> NewMessage:
+        item = checks.mapping(item, where)
+        if "body" not in item:
+            raise InvalidBody(f"Missing parameter 'body' in {where}.")
+        ttl, delay = rules.default_ttl, rules.default_delay
+        if "ttl" in item:
+            ttl = checks.integer(
+                item["ttl"], f"{where}.ttl", MIN_TTL, self._limits.max_message_ttl
+            )
+        if delay and "delay" in item:
+            delay = checks.integer(
+                item["delay"], f"{where}.delay", 0, self._limits.max_message_delay
+            )
+        return NewMessage(codec.encode(item["body"]), ttl, delay)
+
+    async def page(
+        self, destination: Destination, selection: Selection, wait: int = 0
+    ) -> Listing:
+        """Messages of a selection, oldest first.
+
+        :param wait: seconds to hold on while there is none, 0 to 20.
+        :raise InvalidRequest: limit or wait are out of bounds.
+        """
+        checks.limit(selection.limit, self._limits.max_messages_per_page)
+        checks.integer(wait, "wait", 0, MAX_WAIT)
+        known = await self._records.know(destination)
+        if not known.rules.default_delay:
+            selection = evolve(selection, include_delayed=True)
+        messages = await self._waiting.together(
+            destination,
+            lambda: self._store.page(destination, selection, self._now()),
+            wait,
+        )
+        return Listing(messages, selection)
+
+    async def get(self, destination: Destination, message_id: str) -> Message:
+        """One message, in any state.
+
+        :raise MessageDoesNotExist: no such message.
+        """
+        messages = await self._store.get(destination, [message_id], self._now())
+        if not messages:
+            raise MessageDoesNotExist(f"Message {message_id} does not exist.")
+        return messages[0]
+
+    async def get_many(
+        self, destination: Destination, message_ids: Sequence[str]
+    ) -> list[Message]:
+        """Messages by id; unknown ones are left out.
+
+        :raise InvalidRequest: no id, or too many.
+        """
+        checks.limit(len(message_ids), self._limits.max_messages_per_page, "ids")
+        return await self._store.get(destination, message_ids, self._now())
+
+    async def delete(
+        self, destination: Destination, message_id: str, claim_id: str | None
+    ) -> None:
+        """Delete one message; an unknown one is no error.
+
+        :param claim_id: the claim that holds it; none when it is not claimed.
+        :raise MessageIsClaimed: a live claim holds it that was not given.
+        :raise MessageNotClaimed: the claim given does not hold it.
+        """
+        if claim_id is not None and not _may_be_claim(claim_id):
+            raise MessageNotClaimed("The claim id is malformed.")
+        held_by = [] if claim_id is None else [claim_id]
+        await self._store.delete(destination, [message_id], self._now(), held_by)
+
+    async def delete_many(
+        self,
+        destination: Destination,
+        message_ids: Sequence[str],
+        claim_ids: Sequence[str] | None,
+    ) -> None:
+        """Delete messages by id; unknown ones are no error.
+
+        :param claim_ids: required where ``message_delete_with_claim_id`` is set, and
+            not looked at elsewhere: each message must be under one of them.
+        :raise InvalidRequest: no id, too many, or claim ids are missing.
+        :raise MessageIsClaimed: one is not under these claims; none is deleted.
+        """
+        checks.limit(len(message_ids), self._limits.max_messages_per_page, "ids")
+        if not self._limits.message_delete_with_claim_id:
+            claim_ids = None
+        elif not claim_ids:
+            raise InvalidRequest("Missing parameter 'claim_ids'.")
+        try:
+            await self._store.delete(destination, message_ids, self._now(), claim_ids)
+        except MessageNotClaimed as error:
+            raise MessageIsClaimed(error.description) from error
+
+    async def pop(self, destination: Destination, limit: int) -> list[Message]:
+        """Take and delete the oldest free messages.
+
+        :raise InvalidRequest: the limit is out of bounds.
+        """
+        maximum = self._limits.max_messages_per_claim_or_pop
+        checks.limit(limit, maximum, "pop")
+        return await self._store.pop(destination, limit, self._now())
+
+
+def _array(messages: Any) -> list[Mapping[str, Any]]:
+    if not isinstance(messages, list) or not messages:
+        raise InvalidBody("'messages' must be an array of at least one message.")
+    return messages
+
+
+def _may_be_claim(text: str) -> bool:
+    """Whether this could be the id of a claim, of this server or of another one."""
+    return parse_id(text) is not None or (
+        len(text) in {24, 32, 36} and not set(text) - set("0123456789abcdefABCDEF-")
+    )

@@ -1,0 +1,155 @@
+"""Queues and topics: records, metadata, numbers, removal (rest.md 5.5 to 5.11).
+
+A topic is a destination like a queue, of its own kind and with fewer reserved keys,
+so every operation here serves both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from attrs import frozen
+
+from mqsvc.clock import Now
+from mqsvc.messaging import checks, metadata
+from mqsvc.messaging.errors import (
+    Conflict,
+    DestinationDoesNotExist,
+    InvalidBody,
+    InvalidRequest,
+)
+from mqsvc.messaging.limits import Limits
+from mqsvc.messaging.model import Destination, Kind, Record, Stats
+from mqsvc.messaging.patch import Change, apply_changes, parse_patch
+from mqsvc.messaging.records import Records
+from mqsvc.storage.interfaces import IManagementStore, IMessageStore
+
+_RESOURCE_TYPES = ("messages", "subscriptions")
+
+_PATCH_ATTEMPTS = 10
+"""How often a patch is applied again to metadata that others changed meanwhile."""
+
+
+@frozen
+class Queues:
+    """Operations on the destinations of a project."""
+
+    _management: IManagementStore
+    _messages: IMessageStore
+    _records: Records
+    _limits: Limits
+    _now: Now
+
+    async def create(self, destination: Destination, document: Any) -> bool:
+        """Make a destination with metadata.
+
+        :param document: a JSON object; checked, and ignored when it exists already.
+        :return: whether it is new.
+        :raise InvalidRequest: the metadata cannot be stored.
+        """
+        document = checks.mapping(document, "Metadata")
+        try:
+            metadata.check(destination, document, self._limits)
+        except InvalidRequest as error:
+            raise InvalidRequest(error.description) from error
+        return await self._records.create(destination, document)
+
+    async def describe(self, destination: Destination) -> dict[str, Any]:
+        """Metadata with reserved defaults, also of one that does not exist."""
+        known = await self._records.know(destination)
+        return self.shown(destination.kind, known.record)
+
+    def shown(self, kind: Kind, record: Record | None) -> dict[str, Any]:
+        """The metadata of a record as callers see it."""
+        stored = {} if record is None else record.metadata
+        return metadata.with_defaults(kind, stored, self._limits)
+
+    async def change(self, destination: Destination, document: Any) -> dict[str, Any]:
+        """Change metadata, all operations or none.
+
+        :param document: see :mod:`~mqsvc.messaging.patch`.
+        :return: the whole metadata as it is now.
+        :raise InvalidBody: the patch or what it would lead to is malformed.
+        :raise DestinationDoesNotExist: there is nothing to change.
+        :raise Conflict: a key is missing, or others do not stop changing it.
+        """
+        changes = parse_patch(document)
+        for _ in range(_PATCH_ATTEMPTS):
+            record = await self._management.get(destination)
+            if record is None:
+                raise DestinationDoesNotExist(
+                    f"The {destination.kind.value} {destination.name} does not exist."
+                )
+            changed = self._patched(record, changes)
+            updated = await self._records.update(record, changed)
+            if updated is not None:
+                return self.shown(destination.kind, updated)
+        raise Conflict("Others change this metadata all the time. Please try again.")
+
+    def _patched(self, record: Record, changes: list[Change]) -> dict[str, Any]:
+        destination = record.destination
+        reserved = metadata.defaults(destination.kind, self._limits)
+        changed = apply_changes(changes, record.metadata, reserved)
+        try:
+            metadata.check(destination, changed, self._limits)
+        except InvalidRequest as error:
+            raise InvalidBody(error.description) from error
+        return changed
+
+    async def delete(self, destination: Destination) -> None:
+        """Remove a destination and all it holds; a missing one is no error."""
+        await self._records.delete(destination)
+        await self._messages.clear(destination)
+
+    async def page(
+        self,
+        project: str,
+        kind: Kind,
+        limit: int,
+        after: str,
+        name_contains: str,
+        filters: Mapping[str, Any],
+    ) -> list[Record]:
+        """Records by name; see :meth:`IManagementStore.page`.
+
+        :raise InvalidRequest: the limit is out of bounds.
+        """
+        checks.limit(limit, self._limits.max_queues_per_page)
+        return await self._management.page(
+            project, kind, limit, after, name_contains, filters
+        )
+
+    async def count(self, project: str, kind: Kind) -> int:
+        """How many destinations of a kind the project has."""
+        return await self._management.count(project, kind)
+
+    async def stats(self, destination: Destination) -> Stats:
+        """Numbers, all 0 when there is no such destination."""
+        return await self._messages.stats(destination, self._now())
+
+    async def purge(self, destination: Destination, document: Any) -> None:
+        """Remove all messages, all subscriptions, or both.
+
+        :param document: ``{"resource_types": [...]}``; none means both.
+        :raise InvalidRequest: it asks for something else.
+        """
+        wanted = _resource_types(document)
+        if "messages" in wanted:
+            await self._messages.clear(destination)
+        if "subscriptions" in wanted:
+            await self._management.unsubscribe_all(destination)
+
+
+def _resource_types(document: Any) -> tuple[Any, ...]:
+    if document is None:
+        return _RESOURCE_TYPES
+    wanted = checks.mapping(document, "The body").get("resource_types")
+    if not isinstance(wanted, list):
+        raise InvalidBody("'resource_types' must be an array.")
+    for item in wanted:
+        if item not in _RESOURCE_TYPES:
+            raise InvalidRequest(
+                f"Resource types must be supported in the list {_RESOURCE_TYPES}."
+            )
+    return tuple(wanted)

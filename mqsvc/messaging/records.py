@@ -1,0 +1,86 @@
+"""Records of queues and topics, read from memory where they are known.
+
+Every request on messages needs the rules of its destination, so they are kept as
+long as nobody changes them. All changes of this process go through here; a data
+directory belongs to one process.
+"""
+
+from __future__ import annotations
+
+from attrs import frozen
+
+from mqsvc.messaging.limits import Limits
+from mqsvc.messaging.metadata import Rules, rules
+from mqsvc.messaging.model import Destination, JsonObject, Record
+from mqsvc.storage.interfaces import IManagementStore
+
+MAX_KNOWN = 10_000
+"""Destinations kept in memory; the one known longest makes room."""
+
+
+@frozen
+class Known:
+    """What is known of a destination; it may have no record."""
+
+    record: Record | None
+    rules: Rules
+
+
+class Records:
+    """The management store's records of destinations, cached."""
+
+    def __init__(self, store: IManagementStore, limits: Limits) -> None:
+        self._store = store
+        self._limits = limits
+        self._known: dict[Destination, Known] = {}
+        self._changes = 0
+
+    async def know(self, destination: Destination) -> Known:
+        """The record of a destination, if there is one, and its rules."""
+        known = self._known.get(destination)
+        if known is None:
+            changes = self._changes
+            known = self._describe(destination, await self._store.get(destination))
+            # Whoever changed something meanwhile may have made this answer old.
+            if changes == self._changes:
+                self._keep(destination, known)
+        return known
+
+    async def ensure(self, destination: Destination) -> None:
+        """Make the record with no metadata unless it exists."""
+        if (await self.know(destination)).record is None:
+            await self.create(destination, {})
+
+    async def create(self, destination: Destination, metadata: JsonObject) -> bool:
+        """Make the record; fires with whether it is new."""
+        try:
+            return await self._store.create(destination, metadata)
+        finally:
+            self._forget(destination)
+
+    async def update(self, record: Record, metadata: JsonObject) -> Record | None:
+        """Replace the metadata unless somebody else changed it: none, then."""
+        try:
+            return await self._store.update(record, metadata)
+        finally:
+            self._forget(record.destination)
+
+    async def delete(self, destination: Destination) -> None:
+        """Remove the record and the subscriptions."""
+        try:
+            await self._store.delete(destination)
+        finally:
+            self._forget(destination)
+
+    def _describe(self, destination: Destination, record: Record | None) -> Known:
+        metadata = {} if record is None else record.metadata
+        return Known(record, rules(destination, metadata, self._limits))
+
+    def _keep(self, destination: Destination, known: Known) -> None:
+        if len(self._known) >= MAX_KNOWN:
+            del self._known[next(iter(self._known))]
+        self._known[destination] = known
+
+    def _forget(self, destination: Destination) -> None:
+        self._changes += 1
+        self._known.pop(destination, None)

@@ -1,0 +1,171 @@
+"""Subscriptions: who is told of new messages (rest.md 5.23 to 5.28)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from attrs import evolve, frozen
+
+from mqsvc.clock import Now
+from mqsvc.messaging import checks, retry_policy
+from mqsvc.messaging.errors import (
+    Conflict,
+    InvalidBody,
+    InvalidRequest,
+    UnusableSubscription,
+)
+from mqsvc.messaging.limits import MIN_TTL, Limits
+from mqsvc.messaging.model import Destination, Subscription
+from mqsvc.messaging.records import Records
+from mqsvc.storage.ids import RANDOM_BITS, RandomBits, first_position, format_id
+from mqsvc.storage.interfaces import IManagementStore
+
+_END_OF_TIME = 253_402_300_800
+"""Seconds since the epoch at which the year 10000 begins, which no date can show."""
+
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
+
+_CHANGEABLE = ("subscriber", "ttl", "options")
+_FIXED = ("source", "queue", "project", "subscription_id")
+
+
+@frozen
+class Subscriptions:
+    """Operations on the subscriptions of a destination."""
+
+    _store: IManagementStore
+    _records: Records
+    _limits: Limits
+    _now: Now
+    _random_bits: RandomBits
+
+    async def create(self, destination: Destination, document: Any) -> Subscription:
+        """Subscribe; the destination is made when it is missing.
+
+        An unconfirmed subscription of the same subscriber is given back unchanged.
+
+        :param document: ``subscriber``, and maybe ``ttl`` and ``options``.
+        :raise InvalidRequest: one of them is malformed.
+        :raise Conflict: the subscriber has a confirmed subscription there.
+        """
+        document = checks.mapping(document, "The body")
+        if "subscriber" not in document:
+            raise InvalidBody("Missing parameter 'subscriber' in the body.")
+        now = self._now()
+        wanted = Subscription(
+            id=format_id(first_position(now), self._random_bits(RANDOM_BITS)),
+            destination=destination,
+            ttl=self._limits.default_subscription_ttl,
+            created=now,
+            **{"options": {}, **self._values(document, now)},
+        )
+        await self._records.ensure(destination)
+        kept = await self._store.subscribe(wanted, now)
+        if kept.confirmed and kept.id != wanted.id:
+            raise Conflict(f"Subscription {kept.id} of this subscriber exists.")
+        return kept
+
+    def _values(self, document: Mapping[str, Any], now: int) -> dict[str, Any]:
+        """The checked members of a document that can be set."""
+        values: dict[str, Any] = {}
+        if "subscriber" in document:
+            values["subscriber"] = self._subscriber(document["subscriber"])
+        if "ttl" in document:
+            values["ttl"] = _ttl(document["ttl"], now)
+        if document.get("options") is not None:
+            values["options"] = _options(document["options"])
+        return values
+
+    def _subscriber(self, value: Any) -> str:
+        subscriber = checks.text(value, "subscriber")
+        match = _SCHEME.match(subscriber)
+        if match is None or match[1].lower() not in self._limits.subscriber_types:
+            raise InvalidRequest(
+                "The scheme of 'subscriber' must be supported in the list "
+                f"{', '.join(self._limits.subscriber_types)}."
+            )
+        return subscriber
+
+    async def get(self, destination: Destination, subscription_id: str) -> Subscription:
+        """One subscription.
+
+        :raise SubscriptionDoesNotExist: it is unknown or expired.
+        """
+        return await self._store.subscription(destination, subscription_id, self._now())
+
+    async def page(
+        self, destination: Destination, limit: int, after: str
+    ) -> list[Subscription]:
+        """Subscriptions by id.
+
+        :raise InvalidRequest: the limit is out of bounds.
+        """
+        checks.limit(limit, self._limits.max_subscriptions_per_page)
+        return await self._store.subscriptions(destination, limit, after, self._now())
+
+    async def update(
+        self, destination: Destination, subscription_id: str, document: Any
+    ) -> None:
+        """Change subscriber, ttl or options. A new subscriber is not confirmed.
+
+        :param document: at least one of them; a new ttl counts from now.
+        :raise InvalidRequest: one is malformed, or none is given.
+        :raise SubscriptionDoesNotExist: it is unknown or expired.
+        :raise Conflict: another subscription there has the new subscriber.
+        """
+        values = self._changes(document)
+        subscription = await self.get(destination, subscription_id)
+        if "ttl" in values:
+            values["created"] = self._now()
+        if values.get("subscriber", subscription.subscriber) != subscription.subscriber:
+            values["confirmed"] = False
+        await self._store.update_subscription(
+            evolve(subscription, **values), self._now()
+        )
+
+    def _changes(self, document: Any) -> dict[str, Any]:
+        if not isinstance(document, Mapping):
+            raise InvalidBody("Subscriptions must be a dict.")
+        for name in _FIXED:
+            if name in document:
+                raise UnusableSubscription("update", f"'{name}' cannot be changed.")
+        given = {k: v for k, v in document.items() if v is not None}
+        values = self._values(given, self._now())
+        if not values:
+            raise UnusableSubscription(
+                "update", f"At least one of {', '.join(_CHANGEABLE)} is needed."
+            )
+        return values
+
+    async def delete(self, destination: Destination, subscription_id: str) -> None:
+        """Unsubscribe; an unknown one is no error."""
+        await self._store.unsubscribe(destination, subscription_id)
+
+    async def confirm(
+        self, destination: Destination, subscription_id: str, document: Any
+    ) -> None:
+        """Set whether the subscriber agreed.
+
+        :param document: ``{"confirmed": true}`` or ``false``.
+        :raise UnusableSubscription: it says something else.
+        :raise SubscriptionDoesNotExist: it is unknown or expired.
+        """
+        confirmed = document.get("confirmed") if isinstance(document, Mapping) else None
+        if not isinstance(confirmed, bool):
+            raise UnusableSubscription("confirm", "The 'confirmed' should be boolean.")
+        subscription = await self.get(destination, subscription_id)
+        await self._store.update_subscription(
+            evolve(subscription, confirmed=confirmed), self._now()
+        )
+
+
+def _ttl(value: Any, now: int) -> int:
+    return checks.integer(value, "ttl", MIN_TTL, _END_OF_TIME - now // 1000 - 1)
+
+
+def _options(value: Any) -> Mapping[str, Any]:
+    options = checks.mapping(value, "'options'")
+    retry_policy.check(options.get(retry_policy.KEY))
+    return options

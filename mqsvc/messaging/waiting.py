@@ -1,0 +1,126 @@
+"""Waiting for something to arrive, instead of asking again and again.
+
+A waiter costs a subscription to the bus and one timer, and nothing while it waits.
+It looks again when a signal comes, when a delay or a claim in its destination ends,
+and when its time is up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sized
+from typing import TypeVar
+
+from twisted.internet.defer import Deferred, DeferredLock, TimeoutError, succeed
+from twisted.internet.interfaces import IReactorTime
+
+from mqsvc.bus import Bus
+from mqsvc.clock import milliseconds
+from mqsvc.messaging.model import Destination
+from mqsvc.storage.interfaces import IMessageStore
+
+MAX_WAIT = 20
+"""Seconds a caller may ask to wait."""
+
+Found = TypeVar("Found", bound=Sized)
+Attempt = Callable[[], Awaitable[Found]]
+"""Looks once; what it gives is empty when there is nothing."""
+
+
+class Waiting:
+    """Repeats attempts until one finds something or the time is up."""
+
+    def __init__(self, store: IMessageStore, bus: Bus, clock: IReactorTime) -> None:
+        self._store = store
+        self._bus = bus
+        self._clock = clock
+        self._now = milliseconds(clock)
+        self._lines: dict[Destination, DeferredLock] = {}
+
+    async def together(
+        self, destination: Destination, attempt: Attempt[Found], seconds: int
+    ) -> Found:
+        """Wait beside others; each signal makes all of them look.
+
+        :param seconds: 0 looks once.
+        """
+        if not seconds:
+            return await attempt()
+        return await self._until(destination, attempt, self._now() + seconds * 1000)
+
+    async def in_turn(
+        self, destination: Destination, attempt: Attempt[Found], seconds: int
+    ) -> Found:
+        """Wait in a line where only the first one looks.
+
+        For attempts that take what they find: a message wakes one waiter and not a
+        thousand, and who came first is served first.
+        """
+        found = await attempt()
+        if found or not seconds:
+            return found
+        deadline = self._now() + seconds * 1000
+        line = self._lines.setdefault(destination, DeferredLock())
+        try:
+            await line.acquire().addTimeout(seconds, self._clock)
+        except TimeoutError:
+            return found
+        try:
+            return await self._until(destination, attempt, deadline)
+        finally:
+            line.release()
+            if not line.locked:
+                del self._lines[destination]
+
+    async def _until(
+        self, destination: Destination, attempt: Attempt[Found], deadline: int
+    ) -> Found:
+        signal = _Signal(self._clock)
+        unsubscribe = self._bus.subscribe(destination, signal.give)
+        try:
+            while True:
+                signal.reset()
+                found = await attempt()
+                now = self._now()
+                if found or now >= deadline:
+                    return found
+                ready = await self._store.next_ready(destination, now)
+                until = deadline if ready is None else min(ready, deadline)
+                await signal.wait((until - now) / 1000)
+        finally:
+            unsubscribe()
+
+
+class _Signal:
+    """Remembers that it was given until it is reset."""
+
+    def __init__(self, clock: IReactorTime) -> None:
+        self._clock = clock
+        self._given = False
+        self._waiter: Deferred[None] | None = None
+
+    def reset(self) -> None:
+        self._given = False
+
+    def give(self) -> None:
+        self._given = True
+        waiter, self._waiter = self._waiter, None
+        if waiter is not None:
+            waiter.callback(None)
+
+    def wait(self, seconds: float) -> Deferred[None]:
+        """Fires when the signal is given, at once if it was, or after a time."""
+        if self._given:
+            return succeed(None)
+        waiter: Deferred[None] = Deferred(self._forget)
+        timer = self._clock.callLater(max(seconds, 0), self.give)
+
+        def stop_timer(result: None) -> None:
+            if timer.active():
+                timer.cancel()
+            return result
+
+        self._waiter = waiter
+        return waiter.addBoth(stop_timer)
+
+    def _forget(self, _: Deferred[None]) -> None:
+        self._waiter = None

@@ -1,0 +1,57 @@
+"""What a handler gives back, and how it is written to a request."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+from uuid import uuid4
+
+from attrs import Factory, frozen
+from twisted.web.iweb import IRequest
+
+from mqsvc.wire import codec
+
+
+@frozen
+class Answer:
+    """A response.
+
+    :ivar body: a JSON value; bytes as they are; none is no body at all.
+    """
+
+    status: int
+    body: Any = None
+    headers: Mapping[str, str] = Factory(dict)
+    content_type: str = "application/json"
+
+
+_REQUEST_ID = b"x-openstack-request-id"
+
+
+def request_id(request: IRequest) -> str:
+    """The id under which a request is known, in its answer and in the log."""
+    known = request.responseHeaders.getRawHeaders(_REQUEST_ID)
+    if known:
+        return str(known[0], "ascii")
+    made = f"req-{uuid4()}"
+    request.setHeader(_REQUEST_ID, made.encode())
+    return made
+
+
+def write(request: IRequest, answer: Answer) -> bytes:
+    """Set status and headers of a request.
+
+    :return: the bytes of the body, still to be written.
+    """
+    request_id(request)
+    request.setResponseCode(answer.status)
+    for name, value in answer.headers.items():
+        request.setHeader(name.encode(), value.encode())
+    if answer.status == 204:
+        return b""
+    body = b"" if answer.body is None else answer.body
+    if not isinstance(body, bytes):
+        body = codec.encode(body)
+    request.setHeader(b"content-type", answer.content_type.encode())
+    request.setHeader(b"content-length", b"%d" % len(body))
+    return body

@@ -1,0 +1,180 @@
+"""The HTTP API as a Klein app; the only file that knows Klein's habits.
+
+Klein only finds the route: methods, errors and bodies are handled by
+:mod:`~mqsvc.rest.route`, since the contract orders the checks in its own way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from io import BytesIO
+from typing import Any
+
+from klein import Klein
+from klein.resource import KleinResource
+from twisted.internet.interfaces import IReactorTime
+from twisted.python.failure import Failure
+from twisted.web.iweb import IRequest
+from twisted.web.resource import Resource
+from twisted.web.server import NOT_DONE_YET, Request, Site
+from werkzeug.exceptions import HTTPException
+
+from mqsvc.access.signed_urls import SignedUrls
+from mqsvc.clock import milliseconds
+from mqsvc.messaging.errors import InvalidHeader, MessagingError, UnknownRoute
+from mqsvc.messaging.limits import Limits
+from mqsvc.messaging.model import Kind
+from mqsvc.messaging.operations import Operations
+from mqsvc.rest.answer import write
+from mqsvc.rest.claims import ClaimResource
+from mqsvc.rest.home import HomeResource
+from mqsvc.rest.messages import MessageResource
+from mqsvc.rest.node import NodeResource
+from mqsvc.rest.problems import answer_of
+from mqsvc.rest.queues import QueueResource
+from mqsvc.rest.route import Entrance, Route
+from mqsvc.rest.shapes import Shapes
+from mqsvc.rest.subscriptions import SubscriptionResource
+
+_METHODS = frozenset(
+    b"GET HEAD POST PUT PATCH DELETE OPTIONS TRACE CONNECT "
+    b"COPY LOCK MKCOL MOVE PROPFIND PROPPATCH UNLOCK REPORT CHECKIN CHECKOUT "
+    b"UNCHECKIN UPDATE VERSION-CONTROL".split()
+)
+"""What HTTP and its extensions know; anything else is no request at all."""
+
+
+def make_site(
+    operations: Operations,
+    limits: Limits,
+    clock: IReactorTime,
+    *,
+    secret_key: str | None = None,
+    admin_mode: bool = False,
+    enable_checksum: bool = False,
+) -> CountingSite:
+    """The HTTP API, ready to listen."""
+    now, signed_urls = milliseconds(clock), SignedUrls(secret_key)
+    shapes = Shapes(now, enable_checksum)
+    routes = [
+        *HomeResource(admin_mode).routes(),
+        *NodeResource(operations.health, admin_mode).routes(),
+        *ClaimResource(operations.claims, shapes).routes(),
+    ]
+    for kind in Kind:
+        queues = QueueResource(
+            operations.queues, signed_urls, shapes, limits, now, kind
+        )
+        routes += queues.routes()
+        routes += MessageResource(operations.messages, shapes).routes(kind)
+        routes += SubscriptionResource(operations.subscriptions, shapes).routes(kind)
+    app = _make_app(routes, Entrance(signed_urls, limits, now))
+    largest = max(limits.max_messages_post_size, limits.max_queue_metadata)
+    return CountingSite(Root(app), largest)
+
+
+def _make_app(routes: Sequence[Route], entrance: Entrance) -> Klein:
+    app = Klein()
+    # A doubled slash is an unknown path, not a reason to redirect.
+    app.url_map.merge_slashes = False
+    for route in routes:
+        _add(app, entrance, route)
+
+    @app.handle_errors(HTTPException)
+    def unknown(request: IRequest, failure: Failure) -> bytes:
+        # Methods are not Klein's business here, so nothing else can be wrong.
+        return refuse(request, UnknownRoute())
+
+    return app
+
+
+def _add(app: Klein, entrance: Entrance, route: Route) -> None:
+    async def serve(request: IRequest, **arguments: str) -> bytes:
+        return await entrance.serve(route, request, arguments)
+
+    app.route(route.path, endpoint=route.path)(serve)
+    collection, _, last = route.path.rpartition("/")
+    if last == "<destination>":
+
+        async def serve_unnamed(request: IRequest) -> bytes:
+            return await entrance.serve(route, request, {"destination": ""})
+
+        app.route(f"{collection}/", endpoint=f"{collection}/")(serve_unnamed)
+
+
+def refuse(request: IRequest, error: MessagingError) -> bytes:
+    """Answer with an error before any route is known."""
+    return write(request, answer_of(error, request))
+
+
+class Root(Resource):
+    """In front of Klein: what it would answer in a form of its own."""
+
+    isLeaf = True
+
+    def __init__(self, app: Klein) -> None:
+        super().__init__()
+        self._klein = KleinResource(app)
+
+    def render(self, request: Request) -> Any:
+        """See :class:`twisted.web.resource.IResource`."""
+        if request.method not in _METHODS:
+            return refuse(
+                request, InvalidHeader("Bad request", "There is no such method.")
+            )
+        segments = request.postpath or []
+        try:
+            b"/".join(segments).decode()
+            request.getRequestHostname().decode("idna")
+        except UnicodeError:
+            return refuse(request, UnknownRoute())
+        if len(segments) > 1 and not segments[0]:
+            # A client whose base URL ends with a slash.
+            del segments[0]
+        self._klein.render(request)
+        return NOT_DONE_YET
+
+
+class BoundedBody(BytesIO):
+    """A request body in memory; one that is too large is counted and dropped."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__()
+        self._limit = limit
+        self.size = 0
+
+    def write(self, data: Any) -> int:
+        """Keep the next piece."""
+        self.size += len(data)
+        if self.size <= self._limit:
+            return super().write(data)
+        self.truncate(0)
+        return len(data)
+
+
+class CountingSite(Site):
+    """A site that knows how many requests it has not answered yet."""
+
+    displayTracebacks = False
+
+    def __init__(self, resource: Root, largest_body: int) -> None:
+        # Forms are refused anyway, and looking for them costs more than routing.
+        super().__init__(resource, parsePOSTFormSubmission=False)
+        self.requests_in_flight = 0
+        self._largest_body = largest_body
+
+    def getContentFile(self, length: int | None) -> BoundedBody:
+        """Where twisted.web puts the body of a request."""
+        return BoundedBody(self._largest_body)
+
+    def getResourceFor(self, request: Request) -> Any:
+        """Every path leads to the root; its request is now in flight."""
+        self.requests_in_flight += 1
+        request.notifyFinish().addBoth(self._finished)
+        return self.resource
+
+    def _finished(self, _: object) -> None:
+        self.requests_in_flight -= 1
+
+    def log(self, request: Any) -> None:
+        """No access log: it would cost as much as the routing."""

@@ -1,0 +1,151 @@
+"""One request as a handler sees it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any, Protocol
+
+from twisted.web.iweb import IRequest
+
+from mqsvc.access.identity import Caller
+from mqsvc.messaging.errors import BodyTooLarge, InvalidBody
+from mqsvc.messaging.model import Destination
+from mqsvc.rest.query import Query
+from mqsvc.wire import codec
+
+
+class Body(Protocol):
+    """The body of a request as far as it was kept."""
+
+    size: int
+    """Bytes that came."""
+
+    def getvalue(self) -> bytes:
+        """Bytes that were kept: all, or none when they were too many."""
+
+
+class Call:
+    """What is known after all checks that do not depend on the operation.
+
+    :ivar caller: who calls; not to be asked for on routes open to everybody.
+    :ivar destination: the queue or topic in the path, on routes that have one.
+    :ivar arguments: the other variables of the path.
+    """
+
+    def __init__(
+        self,
+        request: IRequest,
+        caller: Caller | None,
+        destination: Destination | None,
+        arguments: Mapping[str, str],
+    ) -> None:
+        self._request = request
+        self._caller = caller
+        self._destination = destination
+        self.arguments = arguments
+
+    @property
+    def caller(self) -> Caller:
+        """Who calls."""
+        if self._caller is None:
+            raise AssertionError("this route does not identify its callers")
+        return self._caller
+
+    @property
+    def destination(self) -> Destination:
+        """The queue or topic of the path."""
+        if self._destination is None:
+            raise AssertionError("this route has no queue or topic in its path")
+        return self._destination
+
+    @property
+    def path(self) -> str:
+        """The path of the destination."""
+        return path_of(self.destination)
+
+    @cached_property
+    def query(self) -> Query:
+        """The query parameters."""
+        return Query(self._request.uri.partition(b"?")[2].decode("latin-1"))
+
+    @property
+    def content_type(self) -> str:
+        """The Content-Type header as sent, or nothing."""
+        return header(self._request, "Content-Type") or ""
+
+    @property
+    def size(self) -> int:
+        """Bytes of the body."""
+        return self._body.size
+
+    @property
+    def _body(self) -> Body:
+        body: Body = self._request.content
+        return body
+
+    @property
+    def is_oversized(self) -> bool:
+        """Whether the body was too large for any operation, and was not kept."""
+        return self._body.size > len(self._body.getvalue())
+
+    def document(self) -> Any:
+        """The body as JSON: an object or an array; none when it is empty.
+
+        :raise InvalidBody: it is no such thing.
+        :raise BodyTooLarge: it was too large to be kept.
+        """
+        raw = self._body.getvalue()
+        if self.is_oversized:
+            raise BodyTooLarge(f"A body of {self._body.size} bytes is not read.")
+        if not raw:
+            return None
+        try:
+            document = codec.decode(raw)
+        except codec.CodecError as error:
+            raise InvalidBody(f"Request body could not be parsed: {error}.") from error
+        if not isinstance(document, dict | list):
+            raise InvalidBody("Request body could not be parsed: it is a bare value.")
+        return document
+
+    def object(self) -> dict[str, Any] | None:
+        """The body as a JSON object; none when it is empty.
+
+        :raise InvalidBody: it is something else.
+        """
+        document = self.document()
+        return None if document is None else _object(document)
+
+    def required_document(self) -> Any:
+        """The body as JSON.
+
+        :raise InvalidBody: it is empty or no JSON.
+        """
+        document = self.document()
+        if document is None:
+            raise InvalidBody("Request body could not be parsed: it is empty.")
+        return document
+
+    def required_object(self) -> dict[str, Any]:
+        """The body as a JSON object.
+
+        :raise InvalidBody: it is empty or something else.
+        """
+        return _object(self.required_document())
+
+
+def header(request: IRequest, name: str) -> str | None:
+    """A request header; of several, the last one."""
+    value = request.getHeader(name.encode())
+    return None if value is None else value.decode("latin-1")
+
+
+def path_of(destination: Destination) -> str:
+    """The path of a queue or topic; its name needs no escapes."""
+    return f"/v2/{destination.kind.value}s/{destination.name}"
+
+
+def _object(document: Any) -> dict[str, Any]:
+    if not isinstance(document, dict):
+        raise InvalidBody("Document type not supported.")
+    return document

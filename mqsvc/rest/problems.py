@@ -1,0 +1,69 @@
+"""The one place where an error becomes an answer (rest.md 1.5)."""
+
+from __future__ import annotations
+
+from typing import Any
+from xml.sax.saxutils import escape
+
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from twisted.web.iweb import IRequest
+from werkzeug.datastructures import MIMEAccept
+from werkzeug.http import parse_accept_header
+
+from mqsvc.messaging.errors import (
+    Conflict,
+    MessagingError,
+    MethodNotAllowed,
+    NotAcceptable,
+)
+from mqsvc.rest.answer import Answer
+
+JSON = "application/json"
+
+log = Logger()
+
+
+def accepts(request: IRequest, media_type: str) -> bool:
+    """Whether the client takes a media type; one that says nothing takes all."""
+    sent = request.getHeader(b"accept")
+    if not sent or sent == b"*/*" or sent == media_type.encode():
+        return True
+    accept = parse_accept_header(sent.decode("latin-1"), MIMEAccept)
+    return bool(accept.quality(media_type) > 0)
+
+
+def unexpected(failure: Failure, request_id: str) -> MessagingError:
+    """Log an error of ours, and say nothing of it but where to look."""
+    log.failure("Request {request_id} failed", failure, request_id=request_id)
+    return MessagingError(f"Something went wrong here, see the log for {request_id}.")
+
+
+def answer_of(error: MessagingError, request: IRequest) -> Answer:
+    """The answer that tells a client of an error."""
+    headers = {"vary": "Accept"}
+    if isinstance(error, MethodNotAllowed):
+        headers["allow"] = ", ".join(error.allowed)
+    if isinstance(error, Conflict) and error.location is not None:
+        headers["location"] = error.location
+    content_type, body = _body(error, request)
+    return Answer(error.status, body, headers, content_type)
+
+
+def _body(error: MessagingError, request: IRequest) -> tuple[str, Any]:
+    fields: dict[str, Any] = {"title": error.title}
+    if error.description:
+        fields["description"] = error.description
+    if accepts(request, JSON) or b"+json" in (request.getHeader(b"accept") or b""):
+        if isinstance(error, NotAcceptable):
+            fields["link"] = {"text": "Versions", "href": "/", "rel": "help"}
+        return JSON, fields
+    for media_type in ("application/xml", "text/xml"):
+        if accepts(request, media_type):
+            return media_type, _xml(fields)
+    return JSON, b""
+
+
+def _xml(fields: dict[str, str]) -> bytes:
+    members = "".join(f"<{k}>{escape(v)}</{k}>" for k, v in fields.items())
+    return f'<?xml version="1.0" encoding="UTF-8"?><error>{members}</error>'.encode()

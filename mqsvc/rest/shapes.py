@@ -1,0 +1,86 @@
+"""How messages and numbers look in JSON (rest.md 5.10, 5.14, 6.6)."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Any
+
+from attrs import frozen
+
+from mqsvc.clock import Now
+from mqsvc.messaging.model import Message, Stats
+from mqsvc.wire import codec
+
+
+@frozen
+class Shapes:
+    """Turns values into JSON documents.
+
+    :ivar checksums: whether messages carry a checksum.
+    """
+
+    _now: Now
+    _checksums: bool
+
+    def messages(self, messages: Iterable[Message], path: str) -> list[dict[str, Any]]:
+        """Messages of the destination with this path."""
+        return [self.message(message, path) for message in messages]
+
+    def message(self, message: Message, path: str) -> dict[str, Any]:
+        """One message. No further keys: clients make keyword arguments of them."""
+        claim = "" if message.claim_id is None else f"?claim_id={message.claim_id}"
+        return {
+            "id": message.id,
+            "href": f"{path}/messages/{message.id}{claim}",
+            "ttl": message.ttl,
+            "age": self.age(message.created),
+            "body": codec.Encoded(message.body),
+            **self._checksum(message),
+        }
+
+    def popped(self, message: Message) -> dict[str, Any]:
+        """A message that is deleted already, so without a path."""
+        return {
+            "id": message.id,
+            "age": self.age(message.created),
+            "ttl": message.ttl,
+            "claim_count": message.claim_count,
+            "claim_id": None,
+            "body": codec.Encoded(message.body),
+            **self._checksum(message),
+        }
+
+    def stats(self, stats: Stats, path: str) -> dict[str, Any]:
+        """The numbers of the destination with this path."""
+        numbers: dict[str, Any] = {
+            "claimed": stats.claimed,
+            "free": stats.free,
+            "total": stats.total,
+        }
+        for name, message in (("oldest", stats.oldest), ("newest", stats.newest)):
+            if message is not None:
+                numbers[name] = {
+                    "age": self.age(message.created),
+                    "created": _timestamp(message.created),
+                    "href": f"{path}/messages/{message.id}",
+                }
+        return {"messages": numbers}
+
+    def age(self, created: int) -> int:
+        """Whole seconds since a moment."""
+        return max(self._now() - created, 0) // 1000
+
+    def _checksum(self, message: Message) -> dict[str, str]:
+        if not self._checksums or message.body == b"null":
+            return {}
+        # The text that is summed up is Python's own form of JSON, not the stored one.
+        text = json.dumps(codec.decode(message.body))
+        digest = hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()
+        return {"checksum": f"MD5:{digest}"}
+
+
+def _timestamp(moment: int) -> str:
+    return datetime.fromtimestamp(moment // 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,0 +1,101 @@
+"""``.../subscriptions``: who is told of messages (rest.md 5.23 to 5.28)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from attrs import frozen
+
+from mqsvc.messaging.errors import Conflict
+from mqsvc.messaging.limits import DEFAULT_PAGE_SIZE
+from mqsvc.messaging.model import Kind, Subscription
+from mqsvc.messaging.subscriptions import Subscriptions
+from mqsvc.rest.answer import Answer
+from mqsvc.rest.call import Call
+from mqsvc.rest.query import next_links
+from mqsvc.rest.route import Route
+from mqsvc.rest.shapes import Shapes
+
+
+@frozen
+class SubscriptionResource:
+    """Handlers for the subscriptions of queues and topics."""
+
+    _subscriptions: Subscriptions
+    _shapes: Shapes
+
+    def routes(self, kind: Kind) -> list[Route]:
+        """The table of paths."""
+        base = f"/v2/{kind.value}s/<destination>/subscriptions"
+        item = {"GET": self.get, "PATCH": self.update, "DELETE": self.delete}
+        return [
+            Route(base, {"GET": self.page, "POST": self.create}, kind),
+            Route(f"{base}/<subscription_id>", item, kind),
+            Route(f"{base}/<subscription_id>/confirm", {"PUT": self.confirm}, kind),
+        ]
+
+    async def page(self, call: Call) -> Answer:
+        """List subscriptions."""
+        limit = call.query.integer("limit")
+        subscriptions = await self._subscriptions.page(
+            call.destination,
+            DEFAULT_PAGE_SIZE if limit is None else limit,
+            call.query.text("marker") or "",
+        )
+        links = []
+        if subscriptions:
+            parameters = {"limit": limit, "marker": subscriptions[-1].id}
+            links = next_links(f"{call.path}/subscriptions", parameters)
+        found = [self._shape(subscription) for subscription in subscriptions]
+        return Answer(200, {"subscriptions": found, "links": links})
+
+    def _shape(self, subscription: Subscription) -> dict[str, Any]:
+        return {
+            "id": subscription.id,
+            "source": subscription.destination.name,
+            "subscriber": subscription.subscriber,
+            "ttl": subscription.ttl,
+            "age": self._shapes.age(subscription.created),
+            "options": subscription.options,
+            "confirmed": subscription.confirmed,
+        }
+
+    async def create(self, call: Call) -> Answer:
+        """Subscribe."""
+        location = f"{call.path}/subscriptions"
+        document = call.required_object()
+        try:
+            created = await self._subscriptions.create(call.destination, document)
+        except Conflict as error:
+            raise Conflict(error.description, location) from error
+        return Answer(201, {"subscription_id": created.id}, {"location": location})
+
+    async def get(self, call: Call) -> Answer:
+        """One subscription."""
+        subscription = await self._subscriptions.get(
+            call.destination, call.arguments["subscription_id"]
+        )
+        return Answer(200, self._shape(subscription))
+
+    async def update(self, call: Call) -> Answer:
+        """Change one."""
+        subscription_id = call.arguments["subscription_id"]
+        document = call.required_document()
+        await self._subscriptions.update(call.destination, subscription_id, document)
+        location = f"{call.path}/subscriptions/{subscription_id}"
+        return Answer(204, headers={"location": location})
+
+    async def delete(self, call: Call) -> Answer:
+        """Unsubscribe."""
+        await self._subscriptions.delete(
+            call.destination, call.arguments["subscription_id"]
+        )
+        return Answer(204)
+
+    async def confirm(self, call: Call) -> Answer:
+        """Record whether the subscriber agreed."""
+        subscription_id = call.arguments["subscription_id"]
+        document = call.required_document()
+        await self._subscriptions.confirm(call.destination, subscription_id, document)
+        location = f"{call.path}/subscriptions/{subscription_id}/confirm"
+        return Answer(204, headers={"location": location})

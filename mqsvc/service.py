@@ -1,0 +1,279 @@
+"""The root of the service tree: the order of starting and of stopping.
+
+Started in this order, and stopped one after the other in the reverse order::
+
+    DataDirectory   one process works in it at a time
+    stores          then what works on them in the background
+    Listener        takes connections; stopping waits for requests in flight
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from ipaddress import ip_address
+from typing import Any
+
+from twisted.application.service import IService, MultiService, Service
+from twisted.internet.address import IPv4Address, IPv6Address
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.endpoints import serverFromString
+from twisted.internet.interfaces import (
+    IAddress,
+    IListeningPort,
+    IProtocolFactory,
+    IReactorTime,
+    IStreamServerEndpoint,
+)
+from twisted.internet.task import deferLater
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from mqsvc import __version__
+from mqsvc.config import ConfigError
+
+DRAIN_SECONDS = 10.0
+"""How long stopping waits for requests in flight."""
+
+DRAIN_STEP_SECONDS = 0.05
+
+log = Logger()
+
+
+class StartFailure(SystemExit, Exception):
+    """The process cannot go on starting: it ends with status 1.
+
+    An ordinary exception as well, so that twistd removes its pid file and a daemon's
+    parent learns of it.
+
+    :param line: what is wrong and what to do, for the operator.
+    """
+
+    def __init__(self, line: str) -> None:
+        super().__init__(1)
+        self.line = line
+
+    def __str__(self) -> str:
+        return self.line
+
+
+class DataDirectory(Service):
+    """The directory of the embedded stores, locked while the process lives.
+
+    The lock belongs to the open file, not to the process: it passes to the process
+    that twistd forks as a daemon, and ends with the last one that has the file open.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self._lock: int | None = None
+
+    def acquire(self) -> None:
+        """Make the directory where it is missing, and lock it.
+
+        :raise ConfigError: it cannot be used, or another process has it.
+        """
+        try:
+            os.makedirs(self.path, mode=0o700, exist_ok=True)
+            lock = os.open(os.path.join(self.path, "lock"), os.O_RDWR | os.O_CREAT)
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise ConfigError(f"data_dir: cannot use {self.path}: {reason}") from error
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(lock)
+            raise ConfigError(
+                f"data_dir: {self.path} is in use by another mqsvc process; stop that "
+                "one, or name another directory with --data-dir"
+            ) from error
+        self._lock = lock
+
+    def release(self) -> None:
+        """Let another process have the directory."""
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def stopService(self) -> None:
+        """Release the directory."""
+        super().stopService()
+        self.release()
+
+
+class Listener(Service):
+    """One endpoint that takes connections.
+
+    :param description: the endpoint as the operator wrote it.
+    :param in_flight: how many requests are not answered yet.
+    :param clock: bounds the wait for them when stopping.
+    """
+
+    def __init__(
+        self,
+        description: str,
+        endpoint: IStreamServerEndpoint,
+        factory: IProtocolFactory,
+        in_flight: Callable[[], int],
+        clock: IReactorTime,
+    ) -> None:
+        self._description = description
+        self._endpoint = endpoint
+        self._factory = factory
+        self._in_flight = in_flight
+        self._clock = clock
+        self._port: IListeningPort | None = None
+
+    @property
+    def address(self) -> IAddress:
+        """Where it listens; with port 0, the port that was found."""
+        if self._port is None:
+            raise RuntimeError("a listener has no address before it is started")
+        return self._port.getHost()
+
+    def privilegedStartService(self) -> None:
+        """Bind, while the process may still bind low ports.
+
+        :raise StartFailure: the endpoint cannot be bound; said on stderr and logged.
+        """
+        super().privilegedStartService()
+        bound: list[IListeningPort] = []
+        failed: list[Failure] = []
+        self._endpoint.listen(self._factory).addCallbacks(bound.append, failed.append)
+        if not bound:
+            reason = failed[0].value if failed else "it does not listen at once"
+            raise _start_failure(
+                f"cannot listen on {self._description}: {_plain(reason)}; free it, or "
+                "choose another endpoint"
+            )
+        self._port = bound[0]
+
+    def startService(self) -> None:
+        """Bind, if that was not done before, and warn when others can connect."""
+        if self._port is None:
+            self.privilegedStartService()
+        super().startService()
+        if not _is_local(self.address):
+            log.warn(  # noqa: G010 - what twisted.logger calls it
+                "{address} can be reached from other machines, and this version "
+                "authenticates nobody: let only trusted ones through to it",
+                address=shown(self.address),
+            )
+
+    async def _stop(self) -> None:
+        port, self._port = self._port, None
+        if port is None:
+            return
+        await maybeDeferred(port.stopListening)
+        deadline = self._clock.seconds() + DRAIN_SECONDS
+        while self._in_flight() and self._clock.seconds() < deadline:
+            await deferLater(self._clock, DRAIN_STEP_SECONDS)
+        if unanswered := self._in_flight():
+            log.warn(  # noqa: G010 - what twisted.logger calls it
+                "stopping with {count} requests unanswered", count=unanswered
+            )
+
+    def stopService(self) -> Deferred[None]:
+        """Take no more connections.
+
+        :return: fires when no request is in flight, after some seconds at the latest.
+        """
+        super().stopService()
+        return Deferred.fromCoroutine(self._stop())
+
+
+class Root(MultiService):
+    """The service that the process is.
+
+    :param services: stores and what works on them, in the order of starting.
+    :ivar started: fires with none when all of it is started.
+    """
+
+    def __init__(
+        self,
+        directory: DataDirectory,
+        services: Iterable[IService],
+        listeners: Sequence[Listener],
+    ) -> None:
+        super().__init__()
+        self.started: Deferred[None] = Deferred()
+        self._directory = directory
+        self._listeners = listeners
+        for service in (directory, *services, *listeners):
+            service.setServiceParent(self)
+
+    @property
+    def addresses(self) -> list[IAddress]:
+        """Where HTTP is served, known once it is started."""
+        return [listener.address for listener in self._listeners]
+
+    def startService(self) -> None:
+        """Start everything, and say in the log what runs where."""
+        super().startService()
+        log.info(
+            "mqsvc {version}: HTTP on {addresses}, data in {directory}",
+            version=__version__,
+            addresses=", ".join(map(shown, self.addresses)),
+            directory=self._directory.path,
+        )
+        self.started.callback(None)
+
+    async def _stop(self) -> None:
+        for service in reversed(list(self)):
+            with log.failuresHandled("stopping {service}", service=service):
+                await maybeDeferred(service.stopService)
+
+    def stopService(self) -> Deferred[None]:
+        """Stop one service after the other, those started last first.
+
+        :return: fires when all are stopped; a failure of one is logged and does not
+            keep the others running.
+        """
+        Service.stopService(self)
+        return Deferred.fromCoroutine(self._stop())
+
+
+def parse_endpoint(reactor: Any, option: str, text: str) -> IStreamServerEndpoint:
+    """The endpoint that an endpoint string describes.
+
+    :param option: the option to name when it cannot be understood.
+    :raise ConfigError: it cannot.
+    """
+    try:
+        endpoint: IStreamServerEndpoint = serverFromString(reactor, text)
+    except Exception as error:  # each kind of endpoint fails in its own way
+        raise ConfigError(
+            f"{option}: {text!r} is no usable endpoint ({_plain(error)}); expected for "
+            "example 'tcp:8888:interface=127.0.0.1'"
+        ) from error
+    return endpoint
+
+
+def shown(address: IAddress) -> str:
+    """An address as people write it."""
+    match address:
+        case IPv4Address(host=host, port=port):
+            return f"{host}:{port}"
+        case IPv6Address(host=host, port=port):
+            return f"[{host}]:{port}"
+    return str(address)
+
+
+def _is_local(address: IAddress) -> bool:
+    if isinstance(address, IPv4Address | IPv6Address):
+        return ip_address(address.host).is_loopback
+    return True
+
+
+def _plain(reason: object) -> str:
+    system_error = getattr(reason, "socketError", reason)
+    return getattr(system_error, "strerror", None) or str(system_error)
+
+
+def _start_failure(line: str) -> StartFailure:
+    log.critical("{line}", line=line)
+    # By now twistd has redirected sys.stderr to the log.
+    print(f"mqsvc: {line}", file=sys.__stderr__, flush=True)
+    return StartFailure(line)

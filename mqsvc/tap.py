@@ -1,0 +1,170 @@
+"""What ``twistd mqsvc`` runs: its options, and the wiring of the whole service."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from twisted.application.service import IService
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+from twisted.python import usage
+
+from mqsvc import __version__
+from mqsvc.config import ConfigError, Settings, load
+from mqsvc.messaging.operations import Operations
+from mqsvc.service import DataDirectory, Listener, Root, parse_endpoint
+from mqsvc.storage.open import StoreOpenError, Stores, open_stores
+from mqsvc.storage.sweeper import Sweeper
+
+EXAMPLES = """
+Examples:
+
+  twistd -n mqsvc --data-dir /var/lib/mqsvc
+      serves HTTP on 127.0.0.1:8888, in the foreground
+  twistd -n mqsvc --config /etc/mqsvc.toml --set transport.max_message_ttl=86400
+      takes its options from a file, except one
+
+docs/configuration.rst describes every option.
+"""
+
+log = Logger()
+
+
+class Options(usage.Options):
+    """The command line; :attr:`settings` is what it and the other sources say."""
+
+    synopsis = "[options]"
+    longdesc = (
+        "mqsvc is a multi-tenant messaging service: queues and topics over HTTP. "
+        "Options come from a TOML file, then from variables MQSVC_OPTION and "
+        "MQSVC_GROUP__OPTION, then from this command line; later ones win."
+    )
+    optParameters = (
+        ["config", "c", None, "Read options from this TOML file [MQSVC_CONFIG]."],
+    )
+
+    settings: Settings
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._overrides: list[str] = []
+
+    def opt_data_dir(self, directory: str) -> None:
+        """Keep the data in this directory; made when it is missing."""
+        self._overrides.append(f"--data-dir={directory}")
+
+    def opt_http(self, endpoint: str) -> None:
+        """Serve HTTP at this endpoint, e.g. tcp:8888:interface=127.0.0.1"""
+        self._overrides.append(f"--http={endpoint}")
+
+    def opt_websocket(self, endpoint: str) -> None:
+        """Accepted, but this version does not serve the WebSocket API."""
+        self._overrides.append(f"--websocket={endpoint}")
+
+    def opt_workers(self, number: str) -> None:
+        """How many processes; this version runs as one."""
+        self._overrides.append(f"--workers={number}")
+
+    def opt_set(self, override: str) -> None:
+        """Set any option: OPTION=VALUE or GROUP.OPTION=VALUE; may be repeated."""
+        self._overrides.append(override)
+
+    def opt_version(self) -> None:
+        """Print the version and exit."""
+        sys.stdout.write(f"mqsvc {__version__}\n")
+        raise SystemExit(0)
+
+    def parseArgs(self, *words: str) -> None:
+        """Take no words beside the options."""
+        if words:
+            # They are not repeated: one may be a secret put in the wrong place.
+            raise usage.UsageError(
+                "there is a word that belongs to no option; a value follows its "
+                "option, as in --http ENDPOINT"
+            )
+
+    def postOptions(self) -> None:
+        """Read the configuration."""
+        path = self["config"] or os.environ.get("MQSVC_CONFIG") or None
+        try:
+            self.settings = load(path, os.environ, self._overrides)
+        except ConfigError as error:
+            raise usage.UsageError(str(error)) from error
+
+    def parseOptions(self, options: Sequence[str] | None = None) -> None:
+        """Parse a command line; what is wrong ends the process with one line."""
+        try:
+            super().parseOptions(options)
+        except usage.UsageError as error:
+            raise SystemExit(f"mqsvc: {error}") from error
+
+    def getUsage(self, width: int | None = None) -> str:
+        """The help text; examples are kept as they are written."""
+        return super().getUsage(width) + EXAMPLES
+
+
+def makeService(options: Options) -> IService:
+    """The service that twistd runs."""
+    # By now twistd has installed the reactor that its user chose.
+    from twisted.internet import reactor  # noqa: PLC0415
+
+    try:
+        return make_root(options.settings, reactor)
+    except (ConfigError, StoreOpenError) as error:
+        raise SystemExit(f"mqsvc: {error}") from error
+
+
+def make_root(
+    settings: Settings, reactor: Any, clock: IReactorTime | None = None
+) -> Root:
+    """Wire one process, from the stores up to the listener; nothing runs yet.
+
+    :param clock: the time of the service, by default the reactor's.
+    :raise ConfigError: an option cannot be used on this machine.
+    :raise StoreOpenError: a store cannot be opened.
+    """
+    # Klein installs the default reactor when it is imported.
+    from mqsvc.rest.app import make_site  # noqa: PLC0415
+
+    clock = reactor if clock is None else clock
+    # twistd may change its directory between here and the start.
+    directory = DataDirectory(os.path.abspath(settings.data_dir))
+    endpoint = parse_endpoint(reactor, "http", settings.http)
+    stores = _open_in(directory, settings, reactor)
+    both = (stores.management, stores.messages)
+    site = make_site(
+        Operations.over(*both, settings.transport, clock),
+        settings.transport,
+        clock,
+        secret_key=settings.signed_url.secret_key,
+        admin_mode=settings.admin_mode,
+        enable_checksum=settings.enable_checksum,
+    )
+    http = Listener(
+        settings.http, endpoint, site, lambda: site.requests_in_flight, clock
+    )
+    if settings.websocket:
+        log.warn(  # noqa: G010 - what twisted.logger calls it
+            "websocket: this version does not serve the WebSocket API; nothing "
+            "listens on {endpoint}",
+            endpoint=settings.websocket,
+        )
+    return Root(directory, [*both, Sweeper(both, clock)], [http])
+
+
+def _open_in(directory: DataDirectory, settings: Settings, reactor: Any) -> Stores:
+    # Opening migrates what is stored, which no other process may be using.
+    directory.acquire()
+    try:
+        return open_stores(
+            settings.drivers.management_store,
+            settings.drivers.message_store,
+            directory.path,
+            reactor,
+        )
+    except BaseException:
+        directory.release()
+        raise

@@ -1,0 +1,83 @@
+# Sourced by serve and test: the Python environment that both run in.
+#
+# Sets $root (the checkout) and $venv; prepare_environment makes $venv complete.
+
+root=$(cd "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/.." && pwd)
+venv=${MQSVC_VENV:-$root/.venv}
+# The twistd plugin is found in the checkout, and so is the code being edited.
+export PYTHONPATH=$root${PYTHONPATH:+:$PYTHONPATH}
+
+say() { printf '%s\n' "$*" >&2; }
+
+fail() {
+    say "$(basename "$0"): $*"
+    exit 1
+}
+
+# A name may exist and not run (pyenv's shims do that), so each one is asked.
+find_python() {
+    local name
+    for name in python3.14 python3.13 python3.12 python3.11 python3; do
+        if "$name" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null
+        then
+            command -v "$name"
+            return
+        fi
+    done
+    fail "no Python 3.11 or newer found. Install one, for example with" \
+        "'apt-get install python3', and run this again."
+}
+
+has_venv() { "$1" -c 'import ensurepip, venv' 2>/dev/null; }
+
+# Debian and Ubuntu ship Python without what makes environments.
+ensure_venv_module() {
+    has_venv "$1" && return
+    local package
+    package=$("$1" -c 'import sys; print("python%d.%d-venv" % sys.version_info[:2])')
+    if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+        say "Installing the system package $package ..."
+        { apt-get update -qq &&
+            DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "$package"
+        } </dev/null >&2 || true
+        has_venv "$1" && return
+    fi
+    fail "$1 cannot make environments. Install the package $package" \
+        "(as root: apt-get install $package) and run this again."
+}
+
+# What the environment was made from: it is made anew when this changes.
+fingerprint() {
+    "$venv/bin/python" -c 'import sys; print(sys.version_info[:2])' 2>/dev/null &&
+        cksum <"$root/pyproject.toml"
+}
+
+is_current() {
+    [ -f "$1" ] && [ "$(fingerprint)" = "$(cat "$1")" ]
+}
+
+make_environment() {
+    local python clear=
+    python=$(find_python)
+    ensure_venv_module "$python"
+    # Only what is an environment already may be emptied.
+    if [ -f "$venv/pyvenv.cfg" ]; then
+        clear=--clear
+    fi
+    say "Making a Python environment in $venv with $python ..."
+    "$python" -m venv $clear "$venv" || fail "could not make $venv."
+}
+
+# $1: the extra to install, "" or "[test]". Needs no network when there is nothing
+# to do.
+prepare_environment() {
+    local stamp=$venv/.mqsvc-installed
+    is_current "$stamp$1" && return
+    "$venv/bin/python" -m pip --version >/dev/null 2>&1 || make_environment
+    say "Installing what mqsvc$1 needs into $venv (only once; about a minute) ..."
+    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check \
+        --editable "$root$1" </dev/null >&2 ||
+        fail "the installation failed, see above. It needs a Python package index."
+    fingerprint >"$stamp"
+    fingerprint >"$stamp$1"
+}

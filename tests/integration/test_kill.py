@@ -1,0 +1,78 @@
+"""A server that is killed again and again keeps what it acknowledged."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from random import Random
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.integration.audit import Claimed, Deleted, Event, Posted, audit
+from tests.integration.traffic import Client, Consumer, Producer, whole_queue
+from tests.live import LiveServer
+
+KILLS = 30
+# Long enough for work between two kills, short enough that 30 take about a minute.
+LONGEST_LIFE = 1.0
+
+
+def kill_repeatedly(server: LiveServer) -> None:
+    """End the server at random moments; every fifth time perhaps while it starts."""
+    moments = Random(KILLS)
+    pause = threading.Event()
+    for kill in range(KILLS):
+        if kill % 5:
+            server.wait_until_it_answers()
+        pause.wait(moments.uniform(0, LONGEST_LIFE))
+        server.kill()
+        server.spawn()
+    server.wait_until_it_answers()
+
+
+def run_under_fire(server: LiveServer) -> list[Client]:
+    """Let clients work while the server is killed, until all of them have ended."""
+    stop = threading.Event()
+    clients: list[Client] = [
+        *(Producer(f"producer-{n}", server.port, stop) for n in range(3)),
+        *(Consumer(f"consumer-{n}", server.port, stop) for n in range(3)),
+    ]
+    with ThreadPoolExecutor(len(clients)) as threads:
+        runs = [threads.submit(client.run) for client in clients]
+        try:
+            kill_repeatedly(server)
+        finally:
+            stop.set()
+        for run in runs:
+            run.result()
+    return clients
+
+
+def acknowledged(events: Sequence[Event]) -> dict[str, int]:
+    """How much the clients got done, to know that the audit had something to judge."""
+    return {
+        "posts": sum(isinstance(event, Posted) and bool(event.ids) for event in events),
+        "claims": sum(isinstance(event, Claimed) for event in events),
+        "deletions": sum(
+            isinstance(event, Deleted) and event.answered < float("inf")
+            for event in events
+        ),
+    }
+
+
+class KillTests(SynchronousTestCase):
+    """SIGKILL while producers and consumers work."""
+
+    def test_nothing_acknowledged_is_lost(self) -> None:
+        """After 30 kills every journal agrees with what the queue holds."""
+        server = LiveServer()
+        self.addCleanup(server.remove)
+        server.start()
+        clients = run_under_fire(server)
+        events = [event for client in clients for event in client.journal]
+        self.assertEqual(audit(events, list(whole_queue(server.port))), [])
+        for what, number in acknowledged(events).items():
+            self.assertGreater(number, 100, f"Too few {what} to judge by")
+        for client in clients:
+            self.assertGreater(client.unanswered, 0, f"{client.name} saw no kill")

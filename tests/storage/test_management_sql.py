@@ -1,0 +1,557 @@
+"""The SQL management store on SQLite files: the common suite, and its own corners."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+from sqlalchemy import Column, Connection, Integer, MetaData, Table
+from sqlalchemy.dialects import mysql, postgresql, sqlite
+from sqlalchemy.engine import Dialect
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.schema import CreateTable
+from twisted.internet import reactor
+from twisted.internet.defer import CancelledError, Deferred, gatherResults
+from twisted.logger import capturedLogs, formatEvent
+from twisted.trial.unittest import SynchronousTestCase, TestCase
+
+from mqsvc.messaging.errors import StoreUnavailable
+from mqsvc.messaging.model import Kind, Subscription
+from mqsvc.storage.errors import StoreOpenError
+from mqsvc.storage.management.json_text import from_text, holds, same, to_text
+from mqsvc.storage.management.sql import (
+    SchemaTooNew,
+    SQLManagementStore,
+    open_sql_management,
+)
+from mqsvc.storage.management.sql_dialects import ExactText, lost_a_race, make_engine
+from mqsvc.storage.management.sql_schema import (
+    MIGRATIONS,
+    destinations,
+    migrate,
+    subscriptions,
+)
+from mqsvc.storage.management.sql_transactions import Transactions, reason_of
+from tests.storage.management_contract import (
+    NOW,
+    OpenPlace,
+    make_management_tests,
+    queue,
+    subscription,
+)
+
+
+def new_path(case: SynchronousTestCase) -> Path:
+    """Where a database of the test may be."""
+    return Path(case.mktemp()).absolute()
+
+
+def open_sqlite(case: TestCase) -> OpenPlace:
+    """A file of the test."""
+    path = new_path(case)
+    return lambda: open_sql_management(f"sqlite:///{path}", reactor)
+
+
+globals().update(make_management_tests("SQLite", open_sqlite))
+
+
+class FileTestCase(TestCase):
+    """A running store, and another connection to its file."""
+
+    query = ""
+
+    def setUp(self) -> None:
+        """Open both."""
+        self.path = new_path(self)
+        self.store = self.open()
+        self.store.startService()
+        self.addCleanup(self.store.stopService)
+        self.other = sqlite3.connect(self.path, isolation_level=None)
+        self.addCleanup(self.other.close)
+
+    def open(self) -> SQLManagementStore:
+        """A store on the file."""
+        return open_sql_management(f"sqlite:///{self.path}{self.query}", reactor)
+
+    def rows(self, table: str) -> int:
+        """How many rows a table really has."""
+        (count,) = self.other.execute(f"SELECT count(*) FROM {table}").fetchone()
+        return int(count)
+
+
+class FailureTests(FileTestCase):
+    """What happens while the database does not do its part."""
+
+    query = "?timeout=0"
+
+    async def assert_unavailable(self, call: Deferred[Any]) -> None:
+        """The call fails as an outage, with nothing else in its text."""
+        with self.assertRaises(StoreUnavailable) as caught:
+            await call
+        self.assertEqual(caught.exception.description, StoreUnavailable().description)
+
+    async def test_locked(self) -> None:
+        """While the file is locked nothing is written, reading goes on."""
+        self.other.execute("BEGIN IMMEDIATE")
+        await self.assert_unavailable(self.store.create(queue("q"), {}))
+        self.assertIsNone(await self.store.get(queue("q")))
+        self.other.execute("ROLLBACK")
+        self.assertTrue(await self.store.create(queue("q"), {}))
+
+    async def test_table_missing(self) -> None:
+        """When a table is missing each call fails, until it is there again."""
+        await self.store.create(queue("q"), {"a": 1})
+        self.other.execute("ALTER TABLE destinations RENAME TO hidden")
+        await self.assert_unavailable(self.store.get(queue("q")))
+        await self.assert_unavailable(self.store.create(queue("q"), {}))
+        await self.assert_unavailable(self.store.delete(queue("q")))
+        self.other.execute("ALTER TABLE hidden RENAME TO destinations")
+        record = await self.store.get(queue("q"))
+        assert record is not None
+        self.assertEqual(record.metadata, {"a": 1})
+
+    async def test_half_done(self) -> None:
+        """A deletion that fails at the subscriptions has not touched the record."""
+        await self.store.create(queue("q"), {})
+        self.other.execute("ALTER TABLE subscriptions RENAME TO hidden")
+        await self.assert_unavailable(self.store.delete(queue("q")))
+        self.assertIsNotNone(await self.store.get(queue("q")))
+
+    async def test_file_damaged(self) -> None:
+        """A file that is no database is an outage, until it is put right."""
+        self.other.close()
+        await self.store.create(queue("q"), {})
+        await self.store.stopService()
+        good = self.path.read_bytes()
+        self.path.write_bytes(b"This is no database." * 500)
+        self.store.startService()
+        await self.assert_unavailable(self.store.ping())
+        await self.assert_unavailable(self.store.get(queue("q")))
+        self.path.write_bytes(good)
+        self.assertIsNotNone(await self.store.get(queue("q")))
+
+    async def test_ping(self) -> None:
+        """A ping asks the database, not only the driver."""
+        self.other.execute("DROP TABLE schema_versions")
+        await self.assert_unavailable(self.store.ping())
+
+    async def test_log(self) -> None:
+        """An outage is logged with its cause and without what tenants sent."""
+        self.other.execute("ALTER TABLE destinations RENAME TO hidden")
+        with capturedLogs() as events:
+            await self.assert_unavailable(
+                self.store.create(queue("q", "tenant"), {"key": "secret"})
+            )
+        (text,) = [formatEvent(event) for event in events]
+        self.assertEqual(
+            text,
+            "The management store failed: "
+            "OperationalError: no such table: destinations",
+        )
+        self.assertNotIn("secret", repr(events))
+
+    async def test_id_taken(self) -> None:
+        """A second subscriber under a live id is refused and replaces nothing."""
+        await self.store.subscribe(subscription(1), NOW)
+        with capturedLogs() as events:
+            await self.assert_unavailable(
+                self.store.subscribe(subscription(1, subscriber="http://x"), NOW)
+            )
+        (text,) = [formatEvent(event) for event in events]
+        self.assertEqual(text, "The management store failed: IntegrityError")
+        kept = await self.store.subscription(queue("q"), subscription(1).id, NOW)
+        self.assertEqual(kept, subscription(1))
+
+
+class SweepTests(FileTestCase):
+    """How much goes at a time."""
+
+    async def test_bound(self) -> None:
+        """A sweep removes 500 rows at most and says when there may be more."""
+        expired = [subscription(number) for number in range(501)]
+        await gatherResults([self.store.subscribe(each, NOW) for each in expired])
+        now = NOW + 60_000
+        self.assertIs(await self.store.sweep(now), True)
+        self.assertEqual(self.rows("subscriptions"), 1)
+        self.assertIs(await self.store.sweep(now), False)
+        self.assertEqual(self.rows("subscriptions"), 0)
+
+    async def test_replaced(self) -> None:
+        """An expired subscription leaves no row behind when it is made anew."""
+        await self.store.subscribe(subscription(1), NOW)
+        now = NOW + 60_000
+        again: Subscription = subscription(
+            2, subscriber=subscription(1).subscriber, created=now
+        )
+        await self.store.subscribe(again, now)
+        self.assertEqual(self.rows("subscriptions"), 1)
+
+
+class ThreadTests(FileTestCase):
+    """Calls that a lock of another connection keeps waiting on their threads."""
+
+    def setUp(self) -> None:
+        """Hold the lock."""
+        super().setUp()
+        self.other.execute("BEGIN IMMEDIATE")
+
+    async def test_stop_waits(self) -> None:
+        """A stop is over when the last running call is."""
+        created = self.store.create(queue("q"), {})
+        stopped = self.store.stopService()
+        self.assertNoResult(stopped)
+        self.other.execute("ROLLBACK")
+        await stopped
+        self.assertTrue(self.successResultOf(created))
+
+    async def test_stop_waits_for_cancelled(self) -> None:
+        """A cancelled call is done all the same, and before the stop."""
+        created = self.store.create(queue("q"), {})
+        created.cancel()
+        self.failureResultOf(created, CancelledError)
+        stopped = self.store.stopService()
+        self.assertNoResult(stopped)
+        self.other.execute("ROLLBACK")
+        await stopped
+        self.assertEqual(self.rows("destinations"), 1)
+
+    async def test_start_while_stopping(self) -> None:
+        """A store may be started again before its stop is over."""
+        created = self.store.create(queue("q"), {})
+        stopped = self.store.stopService()
+        self.store.startService()
+        self.assertIsNone(await self.store.get(queue("q")))
+        self.other.execute("ROLLBACK")
+        await stopped
+        self.assertTrue(self.successResultOf(created))
+        self.assertIsNotNone(await self.store.get(queue("q")))
+
+    async def test_readers_go_on(self) -> None:
+        """A writer that waits keeps no reader waiting."""
+        created = self.store.create(queue("q"), {})
+        self.assertEqual(await self.store.count("p", Kind.QUEUE), 0)
+        self.assertNoResult(created)
+        self.other.execute("ROLLBACK")
+        self.assertTrue(await created)
+
+
+class RaceTests(TestCase):
+    """Transactions on databases whose writers do not wait for each other."""
+
+    async def test_second_look(self) -> None:
+        """A step that met a row made meanwhile is run once more."""
+        engine = make_engine(f"sqlite:///{new_path(self)}", 1)
+        migrate(engine, MIGRATIONS)
+        transactions = Transactions(engine, reactor, 1)
+        transactions.start()
+        self.addCleanup(transactions.stop)
+        looks = []
+
+        def step(connection: Connection, name: str) -> int:
+            looks.append(name)
+            row = {"project": "p", "kind": "queue", "name": name}
+            insert = destinations.insert().values(row | {"metadata": "", "revision": 1})
+            connection.execute(insert)
+            if len(looks) == 1:
+                connection.execute(insert)
+            return len(looks)
+
+        self.assertEqual(await transactions.write(step, "q"), 2)
+
+    def test_lost_races(self) -> None:
+        """Deadlocks and rows made meanwhile are worth another attempt, no others."""
+        postgresql_deadlock = sqlite3.OperationalError("deadlock detected")
+        postgresql_deadlock.sqlstate = "40P01"  # type: ignore[attr-defined]
+        for cause, expected in (
+            (postgresql_deadlock, True),
+            (sqlite3.OperationalError(1213, "Deadlock found"), True),
+            (sqlite3.OperationalError(1205, "Lock wait timeout exceeded"), False),
+            (sqlite3.OperationalError("database is locked"), False),
+        ):
+            error = OperationalError("UPDATE", {}, cause)
+            self.assertIs(lost_a_race(error), expected, cause)
+
+
+class OpenTests(SynchronousTestCase):
+    """Opening a database, before the reactor runs."""
+
+    def open(self, path: Path, query: str = "") -> SQLManagementStore:
+        """A store on a file."""
+        return open_sql_management(f"sqlite:///{path}{query}", reactor)
+
+    def refused(self, uri: str) -> str:
+        """The one line with which a URI is refused."""
+        error = self.assertRaises(StoreOpenError, open_sql_management, uri, reactor)
+        self.assertEqual(len(str(error).splitlines()), 1)
+        return str(error)
+
+    def test_too_new(self) -> None:
+        """A database of a newer program is refused and not touched."""
+        path = new_path(self)
+        self.open(path)
+        with sqlite3.connect(path) as connection:
+            connection.execute("INSERT INTO schema_versions VALUES (7)")
+        before = path.read_bytes()
+        error = self.assertRaises(SchemaTooNew, self.open, path)
+        self.assertIn(str(path), str(error))
+        self.assertIn("version 7", str(error))
+        self.assertIn(f"up to {len(MIGRATIONS)}", str(error))
+        self.assertEqual(len(str(error).splitlines()), 1)
+        self.assertEqual(path.read_bytes(), before)
+
+    def test_nothing_stays_open(self) -> None:
+        """No connection is left for a fork to inherit."""
+        path = new_path(self)
+        self.open(path)
+        # SQLite removes the log of a database with its last connection.
+        self.assertEqual([each.name for each in path.parent.iterdir()], [path.name])
+
+    def test_durability(self) -> None:
+        """The log is written ahead, and synced at each commit."""
+        engine = make_engine(f"sqlite:///{new_path(self)}", 1)
+        self.addCleanup(engine.dispose)
+        with engine.connect() as connection:
+            read = connection.exec_driver_sql
+            self.assertEqual(read("PRAGMA journal_mode").scalar(), "wal")
+            self.assertEqual(read("PRAGMA synchronous").scalar(), 2)
+            self.assertEqual(read("PRAGMA busy_timeout").scalar(), 10_000)
+
+    def test_private_file(self) -> None:
+        """A new file is for its owner only; the mode of an existing one stays."""
+        path = new_path(self)
+        self.open(path)
+        self.assertEqual(path.stat().st_mode & 0o777, 0o600)
+        path.chmod(0o640)
+        self.open(path)
+        self.assertEqual(path.stat().st_mode & 0o777, 0o640)
+
+    def test_directory_missing(self) -> None:
+        """A path that cannot be made is refused by name."""
+        path = new_path(self) / "missing" / "management.db"
+        self.assertIn(str(path), self.refused(f"sqlite:///{path}"))
+
+    def test_no_database(self) -> None:
+        """A file of another kind is refused by name, and not changed."""
+        path = new_path(self)
+        path.write_bytes(b"This is no database." * 500)
+        text = self.refused(f"sqlite:///{path}")
+        self.assertIn(str(path), text)
+        self.assertIn("file is not a database", text)
+        self.assertEqual(path.read_bytes(), b"This is no database." * 500)
+
+    def test_locked(self) -> None:
+        """A file that another program keeps locked is refused."""
+        path = new_path(self)
+        other = sqlite3.connect(path, isolation_level=None)
+        self.addCleanup(other.close)
+        other.execute("BEGIN EXCLUSIVE")
+        text = self.refused(f"sqlite:///{path}?timeout=0")
+        self.assertIn("database is locked", text)
+
+    def test_memory(self) -> None:
+        """A database that would be gone with its connection is refused."""
+        for uri in ("sqlite://", "sqlite:///", "sqlite:///:memory:"):
+            self.assertIn("needs a file", self.refused(uri))
+
+    def test_bad_uri(self) -> None:
+        """A URI that names no known database is refused."""
+        for uri in ("", "management.db", "nosuch:///file"):
+            self.assertIn("URI of the management store", self.refused(uri))
+
+    def test_password_is_not_shown(self) -> None:
+        """The text that names a database keeps its password back."""
+        uri = "sqlite://user:secret@/relative.db"
+        self.assertNotIn("secret", self.refused(uri))
+
+    def test_relative_path(self) -> None:
+        """A relative path is that of the directory in which the store was opened."""
+        path = new_path(self)
+        engine = make_engine(f"sqlite:///{os.path.relpath(path)}", 1)
+        self.addCleanup(engine.dispose)
+        self.addCleanup(os.chdir, os.getcwd())
+        os.chdir("/")
+        with engine.connect() as connection:
+            connection.exec_driver_sql("CREATE TABLE proof (number INTEGER)")
+        self.assertGreater(path.stat().st_size, 0)
+
+
+def make_table(name: str) -> Table:
+    """A small table for a migration to make."""
+    return Table(name, MetaData(), Column("number", Integer))
+
+
+class MigrationTests(SynchronousTestCase):
+    """Numbered steps from one schema to the next."""
+
+    def setUp(self) -> None:
+        """Begin with an empty file."""
+        self.path = new_path(self)
+        self.engine = make_engine(f"sqlite:///{self.path}", 1)
+        self.addCleanup(self.engine.dispose)
+
+    def tables(self) -> set[str]:
+        """The tables that are there."""
+        with self.engine.connect() as connection:
+            names = connection.exec_driver_sql("SELECT name FROM sqlite_master")
+            return set(names.scalars()) - {"schema_versions"}
+
+    def test_order(self) -> None:
+        """Each migration runs once, in order, also over several starts."""
+        done: list[str] = []
+
+        def first(connection: Connection) -> None:
+            done.append("first")
+
+        def second(connection: Connection) -> None:
+            done.append("second")
+
+        def third(connection: Connection) -> None:
+            done.append("third")
+
+        migrate(self.engine, [first, second])
+        migrate(self.engine, [first, second])
+        migrate(self.engine, [first, second, third])
+        self.assertEqual(done, ["first", "second", "third"])
+
+    def test_interrupted(self) -> None:
+        """A migration that fails leaves nothing; the next start goes on from there."""
+
+        def broken(connection: Connection) -> None:
+            make_table("half").create(connection)
+            connection.exec_driver_sql("NO SQL AT ALL")
+
+        first, second = make_table("one").create, make_table("two").create
+        self.assertRaises(OperationalError, migrate, self.engine, [first, broken])
+        self.assertEqual(self.tables(), {"one"})
+        migrate(self.engine, [first, second])
+        self.assertEqual(self.tables(), {"one", "two"})
+
+    def test_left_behind(self) -> None:
+        """Tables of a database that cannot undo their making are taken over."""
+        # As after a crash of MySQL, which commits at each CREATE TABLE.
+        with self.engine.begin() as connection:
+            destinations.create(connection)
+        migrate(self.engine, MIGRATIONS)
+        self.assertLessEqual({"destinations", "subscriptions"}, self.tables())
+
+
+class DialectTests(SynchronousTestCase):
+    """What other databases are told."""
+
+    def sql(self, table: Table, dialect: Dialect) -> str:
+        """How a table is made there."""
+        return str(CreateTable(table).compile(dialect=dialect))
+
+    def test_postgresql(self) -> None:
+        """PostgreSQL is told to order names by code points."""
+        sql = self.sql(destinations, postgresql.dialect())
+        self.assertIn('name VARCHAR(64) COLLATE "C" NOT NULL', sql)
+        self.assertIn("metadata TEXT NOT NULL", sql)
+
+    def test_mysql(self) -> None:
+        """MySQL and MariaDB keep names as bytes and have room for large documents."""
+        for dialect in (mysql.dialect(), mysql.dialect(is_mariadb=True)):
+            sql = self.sql(destinations, dialect)
+            self.assertIn("project VARBINARY(1024) NOT NULL", sql)
+            self.assertIn("metadata MEDIUMTEXT CHARACTER SET utf8mb4 NOT NULL", sql)
+
+    def test_mysql_key_size(self) -> None:
+        """No key is larger than the 3072 bytes that InnoDB takes."""
+        for table in (destinations, subscriptions):
+            for constraint in [table.primary_key, *table.constraints]:
+                size = sum(
+                    4 * column.type.length
+                    for column in constraint.columns
+                    if isinstance(column.type, ExactText)
+                )
+                self.assertLessEqual(size, 3072, constraint)
+
+    def test_bytes(self) -> None:
+        """Text goes to MySQL as UTF-8 and comes back as text."""
+        column = ExactText(64)
+        for dialect, kept in (
+            (mysql.dialect(), b"\xc3\xa9 "),
+            (sqlite.dialect(), "\u00e9 "),
+        ):
+            self.assertEqual(column.process_bind_param("\u00e9 ", dialect), kept)
+            self.assertEqual(column.process_result_value(kept, dialect), "\u00e9 ")
+
+
+json_values = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**63 - 1)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(st.characters(exclude_categories=["Cs"])),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(max_size=3), inner),
+    max_leaves=10,
+)
+json_objects = st.dictionaries(
+    st.text(st.characters(exclude_categories=["Cs"]), max_size=5), json_values
+)
+
+
+def shape(value: Any) -> Any:
+    """A value with the type of each part and the order of keys spelled out."""
+    if isinstance(value, dict):
+        return [(key, shape(inner)) for key, inner in value.items()]
+    if isinstance(value, list):
+        return [type(value), *map(shape, value)]
+    return type(value), repr(value)
+
+
+class JSONTextTests(SynchronousTestCase):
+    """Documents as text, and their comparison."""
+
+    @given(json_objects)
+    def test_round_trip(self, document: dict[str, Any]) -> None:
+        """Whatever is valid JSON comes back with its types and key order."""
+        self.assertEqual(shape(from_text(to_text(document))), shape(document))
+
+    @given(json_values, json_values)
+    def test_same(self, one: Any, other: Any) -> None:
+        """A value is the same as itself, and sameness works in both directions."""
+        self.assertTrue(same(one, from_text(to_text({"": one}))[""]))
+        self.assertEqual(same(one, other), same(other, one))
+
+    def test_different(self) -> None:
+        """Values that only Python takes for equal are different."""
+        for one, other in (
+            (True, 1),
+            (False, 0),
+            (True, 1.0),
+            ([True], [1]),
+            ({"a": False}, {"a": 0}),
+            ([], {}),
+            ([1], [1, 2]),
+            ({"a": 1}, {"a": 1, "b": 2}),
+            ({"a": None}, {"b": None}),
+            ("1", 1),
+            (None, False),
+            (2**53 + 1, float(2**53)),
+        ):
+            self.assertFalse(same(one, other), (one, other))
+            self.assertFalse(same(other, one), (other, one))
+
+    def test_same_number(self) -> None:
+        """A number is the same however it is written."""
+        self.assertTrue(same({"a": [1, 0]}, {"a": [1.0, -0.0]}))
+
+    def test_holds(self) -> None:
+        """A document holds what it has among other things."""
+        self.assertTrue(holds({"a": 1, "b": 2}, {"b": 2}))
+        self.assertFalse(holds({"a": 1}, {"b": None}))
+
+
+class ReasonTests(SynchronousTestCase):
+    """What is shown of an error."""
+
+    def test_first_line(self) -> None:
+        """Further lines, in which some databases quote the row, are left out."""
+        inner = sqlite3.OperationalError("it failed\nDETAIL: Failing row (secret)")
+        error = OperationalError("INSERT", {"a": "secret"}, inner)
+        self.assertEqual(reason_of(error), "OperationalError: it failed")

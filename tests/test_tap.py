@@ -1,0 +1,441 @@
+"""The command line, the wiring, and the process that twistd makes of it."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import signal
+import sqlite3
+import sys
+from collections.abc import Mapping
+from io import StringIO
+from pathlib import Path
+
+from twisted.application.service import IServiceMaker
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred
+from twisted.internet.error import ProcessDone, ProcessTerminated
+from twisted.internet.protocol import ProcessProtocol
+from twisted.internet.task import Clock
+from twisted.internet.threads import deferToThread
+from twisted.internet.utils import getProcessOutputAndValue
+from twisted.logger import capturedLogs, formatEvent
+from twisted.plugin import getPlugins
+from twisted.python.failure import Failure
+from twisted.trial.unittest import SynchronousTestCase, TestCase
+from twisted.web.client import Agent, HTTPConnectionPool, readBody
+
+from mqsvc import __version__
+from mqsvc.config import ConfigError, Settings, load
+from mqsvc.service import DataDirectory, Root
+from mqsvc.storage.errors import StoreOpenError
+from mqsvc.tap import Options, make_root, makeService
+
+CHECKOUT = Path(__file__).parent.parent
+TWISTD = str(Path(sys.executable).with_name("twistd"))
+LOOPBACK = "tcp:0:interface=127.0.0.1"
+
+
+def environment(**variables: str) -> dict[str, str]:
+    """The variables of a process that runs from the checkout."""
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith("MQSVC_")}
+    return {**inherited, "PYTHONPATH": str(CHECKOUT), **variables}
+
+
+async def versions(port: int) -> tuple[int, bytes]:
+    """Status and body of the document of versions."""
+    agent = Agent(reactor, pool=HTTPConnectionPool(reactor, persistent=False))
+    response = await agent.request(b"GET", f"http://127.0.0.1:{port}/".encode())
+    return response.code, await readBody(response)
+
+
+def kill(process: int) -> None:
+    """End a process that may have ended."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(process, signal.SIGKILL)
+
+
+def wait_for_lock(data_dir: str) -> None:
+    """Return when no process has the lock of a data directory."""
+    with open(os.path.join(data_dir, "lock"), "rb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+
+
+class OptionsTests(SynchronousTestCase):
+    """What the command line says."""
+
+    def parse(self, *words: str, environ: Mapping[str, str] | None = None) -> Settings:
+        """The settings of a command line and of variables."""
+        self.patch(os, "environ", dict(environ or {}))
+        options = Options()
+        options.parseOptions(words)
+        return options.settings
+
+    def refusal(self, *words: str, environ: Mapping[str, str] | None = None) -> str:
+        """The one line with which a command line ends the process."""
+        line = self.assertRaises(SystemExit, self.parse, *words, environ=environ).code
+        self.assertIsInstance(line, str)
+        self.assertEqual(1, len(line.splitlines()))
+        return line
+
+    def file(self, text: str) -> str:
+        """A configuration file with a text."""
+        path = Path(self.mktemp())
+        path.write_text(text, encoding="utf-8")
+        return str(path)
+
+    def printed(self, word: str) -> str:
+        """What an option prints that then ends the process with success."""
+        stdout = StringIO()
+        self.patch(sys, "stdout", stdout)
+        ended = self.assertRaises(SystemExit, self.parse, word)
+        self.assertIn(ended.code, (None, 0))
+        return stdout.getvalue()
+
+    def test_nothing(self) -> None:
+        """An empty command line gives the defaults."""
+        self.assertEqual(Settings(), self.parse())
+
+    def test_each_option(self) -> None:
+        """Each option sets what it is named after."""
+        settings = self.parse(
+            *("--data-dir", "/d", "--http", "tcp:1", "--websocket", "tcp:2"),
+            *("--workers", "1", "--set", "transport.max_claim_ttl=600"),
+            *("--set", "admin_mode=true"),
+        )
+        self.assertEqual(
+            ("/d", "tcp:1", "tcp:2", 1, 600, True),
+            (
+                settings.data_dir,
+                settings.http,
+                settings.websocket,
+                settings.workers,
+                settings.transport.max_claim_ttl,
+                settings.admin_mode,
+            ),
+        )
+
+    def test_last_one_wins(self) -> None:
+        """Of several that set the same, the last one wins, whichever it is."""
+        self.assertEqual("b", self.parse("--set", "http=a", "--http", "b").http)
+        self.assertEqual("a", self.parse("--http", "b", "--set", "http=a").http)
+
+    def test_file(self) -> None:
+        """A file is read, below variables and the other options."""
+        path = self.file('data_dir = "f"\nhttp = "f"\nwebsocket = "f"\n')
+        settings = self.parse(
+            *("--config", path, "--websocket", "o"),
+            environ={"MQSVC_HTTP": "e", "MQSVC_WEBSOCKET": "e"},
+        )
+        self.assertEqual(
+            ("f", "e", "o"), (settings.data_dir, settings.http, settings.websocket)
+        )
+
+    def test_file_named_by_variable(self) -> None:
+        """A variable names the file where the command line names none."""
+        first, second = self.file('http = "1"\n'), self.file('http = "2"\n')
+        environ = {"MQSVC_CONFIG": first}
+        self.assertEqual("1", self.parse(environ=environ).http)
+        self.assertEqual("2", self.parse("--config", second, environ=environ).http)
+        self.assertEqual(Settings(), self.parse(environ={"MQSVC_CONFIG": ""}))
+
+    def test_refusals(self) -> None:
+        """Whatever is wrong ends the process with one line that says what it is."""
+        for words, line in (
+            (["--bogus"], "option --bogus not recognized"),
+            (["--http"], "option --http requires argument"),
+            (["--set", "x=1"], "--set: there is no option 'x'"),
+            (["--workers", "x"], "--workers: workers: expected a whole number"),
+            (["--workers", "2"], "--workers: workers: several processes are not"),
+            (["--data-dir="], "--data-dir: data_dir: expected a text that is not"),
+            (["--config", "/nowhere"], "/nowhere: cannot be read: No such file"),
+        ):
+            refusal = self.refusal(*words)
+            self.assertTrue(refusal.startswith(f"mqsvc: {line}"), refusal)
+        refusal = self.refusal(environ={"MQSVC_X": "1"})
+        self.assertIn("mqsvc: MQSVC_X: there is no such variable", refusal)
+
+    def test_words_are_not_repeated(self) -> None:
+        """A word beside the options is refused, and not shown: it may be a secret."""
+        refusal = self.refusal("--set", "signed_url.secret_key=", "271828")
+        self.assertTrue(
+            refusal.startswith("mqsvc: there is a word that belongs to no option"),
+            refusal,
+        )
+        self.assertNotIn("271828", refusal)
+
+    def test_version(self) -> None:
+        """The version of the program is printed, not that of Twisted."""
+        self.assertEqual(f"mqsvc {__version__}\n", self.printed("--version"))
+
+    def test_help(self) -> None:
+        """The help names every option and keeps the lines of its examples."""
+        text = self.printed("--help")
+        for name in ("config", "data-dir", "http", "websocket", "workers", "set"):
+            self.assertIn(f"--{name}=", text)
+        self.assertIn("\n  twistd -n mqsvc --data-dir /var/lib/mqsvc\n", text)
+        self.assertIn("\n  twistd -n mqsvc --config /etc/mqsvc.toml --set ", text)
+
+
+class RootTests(TestCase):
+    """The wired service, in the process of the test."""
+
+    def settings(self, *overrides: str) -> Settings:
+        """Settings with a data directory of the test's own."""
+        self.data_dir = os.path.abspath(self.mktemp())
+        return load(
+            None, {}, [f"data_dir={self.data_dir}", f"http={LOOPBACK}", *overrides]
+        )
+
+    def started(self, root: Root) -> Root:
+        """Start a root, and stop it after the test."""
+        root.privilegedStartService()
+        root.startService()
+        self.addCleanup(root.stopService)
+        return root
+
+    def assert_directory_is_free(self) -> None:
+        """Fail unless the data directory can be locked."""
+        directory = DataDirectory(self.data_dir)
+        directory.acquire()
+        directory.release()
+
+    async def test_serves(self) -> None:
+        """A started root answers over HTTP, in the time of the clock it was given."""
+        root = self.started(make_root(self.settings(), reactor, clock=Clock()))
+        await root.started
+        status, body = await versions(root.addresses[0].port)
+        self.assertEqual(300, status)
+        self.assertIn(b'"versions"', body)
+
+    async def test_stop_and_start_again(self) -> None:
+        """The data directory can be used again once the root is stopped."""
+        settings = self.settings()
+        root = make_root(settings, reactor, clock=Clock())
+        root.privilegedStartService()
+        root.startService()
+        await root.stopService()
+        again = self.started(make_root(settings, reactor, clock=Clock()))
+        self.assertEqual(300, (await versions(again.addresses[0].port))[0])
+
+    def test_directory_in_use(self) -> None:
+        """A second service on a data directory is refused before it opens a store."""
+        settings = self.settings()
+        directory = DataDirectory(self.data_dir)
+        directory.acquire()
+        self.addCleanup(directory.release)
+        error = self.assertRaises(ConfigError, make_root, settings, reactor)
+        self.assertIn("is in use by another mqsvc process", str(error))
+        self.assertEqual(["lock"], os.listdir(self.data_dir))
+
+    def test_unusable_endpoint(self) -> None:
+        """An endpoint that means nothing is refused before anything is made."""
+        settings = self.settings("http=zzz")
+        error = self.assertRaises(ConfigError, make_root, settings, reactor)
+        self.assertTrue(str(error).startswith("http: 'zzz' is no usable endpoint"))
+        self.assertFalse(os.path.exists(self.data_dir))
+
+    def test_unknown_store(self) -> None:
+        """A store with an unknown scheme is refused and leaves the directory free."""
+        settings = self.settings("drivers.message_store=zzz://host")
+        error = self.assertRaises(StoreOpenError, make_root, settings, reactor)
+        self.assertIn("drivers.message_store", str(error))
+        self.assert_directory_is_free()
+
+    def test_one_line_for_each_failure(self) -> None:
+        """What the wiring refuses ends the process with one line."""
+        for override in ("http=zzz", "drivers.management_store=zzz://host"):
+            options = Options()
+            options.settings = self.settings(override)
+            line = self.assertRaises(SystemExit, makeService, options).code
+            self.assertTrue(str(line).startswith("mqsvc: "), line)
+            self.assertEqual(1, len(str(line).splitlines()))
+
+    def test_store_of_a_newer_version(self) -> None:
+        """A store that a newer version wrote ends the process with one line."""
+        options = Options()
+        options.settings = self.settings()
+        os.mkdir(self.data_dir)
+        database = sqlite3.connect(os.path.join(self.data_dir, "messages.db"))
+        database.execute("PRAGMA user_version = 999")
+        database.close()
+        line = self.assertRaises(SystemExit, makeService, options).code
+        self.assertIn("schema version 999", str(line))
+        self.assert_directory_is_free()
+
+    async def test_websocket(self) -> None:
+        """An endpoint for the WebSocket API is warned of, and nothing listens there."""
+        path = self.mktemp()
+        with capturedLogs() as events:
+            root = self.started(
+                make_root(self.settings(f"websocket=unix:{path}"), reactor)
+            )
+        warnings = [formatEvent(e) for e in events if e["log_level"].name == "warn"]
+        self.assertEqual(
+            [
+                "websocket: this version does not serve the WebSocket API; nothing "
+                f"listens on unix:{path}"
+            ],
+            warnings,
+        )
+        self.assertEqual(1, len(root.addresses))
+        self.assertNotIn(os.path.basename(path), os.listdir(os.path.dirname(path)))
+
+
+class PluginTests(SynchronousTestCase):
+    """What twistd finds."""
+
+    def test_found(self) -> None:
+        """The plugin is found once, and leads to the command line and the service."""
+        (plugin,) = (p for p in getPlugins(IServiceMaker) if p.tapname == "mqsvc")
+        self.assertIs(Options, plugin.options)
+        self.assertIs(makeService, plugin.makeService)
+
+
+class Server(ProcessProtocol):
+    """A running process and what it writes.
+
+    :ivar ended: fires with the exit status, or minus the signal that ended it.
+    """
+
+    def __init__(self) -> None:
+        self.ended: Deferred[int] = Deferred()
+        self.output = ""
+        self._awaited: tuple[str, Deferred[None]] | None = None
+
+    @property
+    def port(self) -> int:
+        """The port that the output names."""
+        return int(self.output.partition("HTTP on 127.0.0.1:")[2].partition(",")[0])
+
+    def written(self, text: str) -> Deferred[None]:
+        """Fires when a text is part of the output."""
+        seen: Deferred[None] = Deferred()
+        self._awaited = (text, seen)
+        self._look()
+        return seen
+
+    def childDataReceived(self, childFD: int, data: bytes) -> None:
+        """Collect output of both kinds."""
+        self.output += data.decode()
+        self._look()
+
+    def processEnded(self, reason: Failure) -> None:
+        """Note the end; a text that is still awaited will not come."""
+        error = reason.value
+        if isinstance(error, ProcessTerminated) and error.signal is not None:
+            self.ended.callback(-error.signal)
+        elif isinstance(error, ProcessDone | ProcessTerminated):
+            self.ended.callback(error.exitCode)
+        if self._awaited is not None:
+            self._awaited[1].errback(AssertionError(f"ended: {self.output}"))
+
+    def _look(self) -> None:
+        if self._awaited is not None and self._awaited[0] in self.output:
+            (_, seen), self._awaited = self._awaited, None
+            seen.callback(None)
+
+
+class ProcessTests(TestCase):
+    """Real processes: exit statuses, and what a terminal shows."""
+
+    def setUp(self) -> None:
+        """Name a data directory."""
+        self.data_dir = os.path.abspath(self.mktemp())
+
+    async def run_twistd(self, *words: str) -> tuple[str, str, int]:
+        """Run a process to its end: what it wrote, its errors, its exit status."""
+        out, err, status = await getProcessOutputAndValue(
+            sys.executable, [TWISTD, "--pidfile=", *words], environment()
+        )
+        return out.decode(), err.decode(), status
+
+    def spawn(self, *words: str) -> Server:
+        """Start a process that serves, in the foreground."""
+        server = Server()
+        arguments = [sys.executable, TWISTD, "-n", "--pidfile=", "mqsvc", *words]
+        process = reactor.spawnProcess(server, sys.executable, arguments, environment())
+        server.process = process
+        self.addCleanup(self.end, server)
+        return server
+
+    async def end(self, server: Server) -> None:
+        """Kill a process that did not end by itself."""
+        if not server.ended.called:
+            server.process.signalProcess("KILL")
+            await server.ended
+
+    def path(self) -> Path:
+        """A place for a file."""
+        return Path(self.mktemp()).absolute()
+
+    def options(self, *words: str) -> tuple[str, ...]:
+        """Options for a free port and a data directory of the test's own."""
+        return ("--data-dir", self.data_dir, "--http", LOOPBACK, *words)
+
+    async def test_unknown_option(self) -> None:
+        """An option that nobody knows ends it with one line and status 1."""
+        self.assertEqual(
+            ("", "mqsvc: option --bogus not recognized\n", 1),
+            await self.run_twistd("-n", "mqsvc", "--bogus"),
+        )
+
+    async def test_reactor_is_left_to_its_user(self) -> None:
+        """Until the service is made nothing installs a reactor by being imported."""
+        out, err, status = await self.run_twistd(
+            "--reactor", "poll", "-n", "mqsvc", "--version"
+        )
+        self.assertEqual((f"mqsvc {__version__}\n", "", 0), (out, err, status))
+
+    async def test_start_and_stop(self) -> None:
+        """It says where it serves, and ends by the signal that asks it to."""
+        server = self.spawn(*self.options())
+        await server.written(f"mqsvc {__version__}: HTTP on 127.0.0.1:")
+        await server.written(f", data in {self.data_dir}")
+        # Signals are taken only once the reactor runs, and then it answers.
+        self.assertEqual(300, (await versions(server.port))[0])
+        server.process.signalProcess("TERM")
+        self.assertEqual(-signal.SIGTERM, await server.ended)
+        self.assertIn("Server Shut Down", server.output)
+        self.assertNotIn("Traceback", server.output)
+
+    async def test_directory_and_port_in_use(self) -> None:
+        """A second process on the directory or the port ends with one line."""
+        server = self.spawn(*self.options())
+        await server.written(", data in ")
+        _, err, status = await self.run_twistd("-n", "mqsvc", *self.options())
+        self.assertEqual(
+            f"mqsvc: data_dir: {self.data_dir} is in use by another mqsvc process; "
+            "stop that one, or name another directory with --data-dir\n",
+            err,
+        )
+        self.assertEqual(1, status)
+        endpoint = f"tcp:{server.port}:interface=127.0.0.1"
+        words = ("--data-dir", self.mktemp(), "--http", endpoint)
+        _, err, status = await self.run_twistd("-n", "mqsvc", *words)
+        self.assertEqual(
+            f"mqsvc: cannot listen on {endpoint}: Address already in use; free it, or "
+            "choose another endpoint\n",
+            err,
+        )
+        self.assertEqual(1, status)
+
+    async def test_daemon(self) -> None:
+        """A daemon holds the lock that was taken before it forked, until it ends."""
+        pid_file, log_file = self.path(), self.path()
+        self.assertEqual(
+            ("", "", 0),
+            await self.run_twistd(
+                *(f"--pidfile={pid_file}", f"--logfile={log_file}"),
+                *("mqsvc", *self.options()),
+            ),
+        )
+        process = int(pid_file.read_text())
+        self.addCleanup(kill, process)
+        _, err, status = await self.run_twistd("-n", "mqsvc", *self.options())
+        self.assertIn("is in use by another mqsvc process", err)
+        self.assertEqual(1, status)
+        os.kill(process, signal.SIGTERM)
+        await deferToThread(wait_for_lock, self.data_dir)
+        self.assertNotIn("Traceback", log_file.read_text())
