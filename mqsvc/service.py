@@ -77,7 +77,8 @@ class DataDirectory(Service):
         """
         try:
             os.makedirs(self.path, mode=0o700, exist_ok=True)
-            lock = os.open(os.path.join(self.path, "lock"), os.O_RDWR | os.O_CREAT)
+            path = os.path.join(self.path, "lock")
+            lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or error
             raise ConfigError(f"data_dir: cannot use {self.path}: {reason}") from error
@@ -172,7 +173,7 @@ class Listener(Service):
             await deferLater(self._clock, DRAIN_STEP_SECONDS)
         if unanswered := self._in_flight():
             log.warn(  # noqa: G010 - what twisted.logger calls it
-                "stopping with {count} requests unanswered", count=unanswered
+                "stopping; requests left unanswered: {count}", count=unanswered
             )
 
     def stopService(self) -> Deferred[None]:
@@ -185,7 +186,7 @@ class Listener(Service):
 
 
 class Root(MultiService):
-    """The service that the process is.
+    """The service that the process is; it is started once.
 
     :param services: stores and what works on them, in the order of starting.
     :ivar started: fires with none when all of it is started.

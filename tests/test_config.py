@@ -12,14 +12,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from mqsvc.config import GREATEST, ConfigError, Settings, known_options, load
+from mqsvc.config import (
+    GREATEST,
+    RESERVED_VARIABLES,
+    ConfigError,
+    Settings,
+    known_options,
+    load,
+)
 
 CHECKOUT = Path(__file__).parent.parent
 SAMPLE = CHECKOUT / "etc" / "mqsvc.toml"
+UNIT = CHECKOUT / "etc" / "mqsvc.service"
 DOCUMENT = CHECKOUT / "docs" / "configuration.rst"
 
 UNCOMMENTED = re.compile(r"^#(?=[a-z_]+ = )", re.MULTILINE)
 ROW = re.compile(r"\* - ``(\w+)``\n +- ``(.*)``\n")
+VARIABLE = re.compile(r"\bMQSVC_[A-Z_]*[A-Z]")
 SECTION = re.compile(r"^Group ``(\w+)``", re.MULTILINE)
 
 
@@ -442,3 +451,12 @@ class SampleTests(SynchronousTestCase):
         }
         sample = UNCOMMENTED.sub("", SAMPLE.read_text(encoding="utf-8"))
         self.assertEqual(flattened(tomllib.loads(sample)), values)
+
+    def test_variables_that_are_named(self) -> None:
+        """Every variable that a file of the project names is known."""
+        known = {option.variable for option in known_options().values()}
+        placeholders = {"MQSVC_OPTION", "MQSVC_GROUP__OPTION"}
+        for path in (SAMPLE, UNIT, DOCUMENT):
+            named = set(VARIABLE.findall(path.read_text(encoding="utf-8")))
+            self.assertTrue(named)
+            self.assertEqual(set(), named - known - RESERVED_VARIABLES - placeholders)

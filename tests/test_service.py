@@ -299,7 +299,9 @@ class ListenerTests(TestCase):
             clock.pump([0.1] * 2)
         self.successResultOf(stopped)
         self.assertEqual(10, DRAIN_SECONDS)
-        self.assertEqual(["stopping with 3 requests unanswered"], lines(events, "warn"))
+        self.assertEqual(
+            ["stopping; requests left unanswered: 3"], lines(events, "warn")
+        )
 
     async def unbound(self, port: int) -> None:
         """Wait until nothing listens on a port."""

@@ -54,12 +54,16 @@ class Subscriptions:
         if "subscriber" not in document:
             raise InvalidBody("Missing parameter 'subscriber' in the body.")
         now = self._now()
+        values: dict[str, Any] = {
+            "ttl": self._limits.default_subscription_ttl,
+            "options": {},
+            **self._values(document, now),
+        }
         wanted = Subscription(
             id=format_id(first_position(now), self._random_bits(RANDOM_BITS)),
             destination=destination,
-            ttl=self._limits.default_subscription_ttl,
             created=now,
-            **{"options": {}, **self._values(document, now)},
+            **values,
         )
         await self._records.ensure(destination)
         kept = await self._store.subscribe(wanted, now)

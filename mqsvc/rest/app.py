@@ -7,7 +7,6 @@ Klein only finds the route: methods, errors and bodies are handled by
 from __future__ import annotations
 
 from collections.abc import Sequence
-from io import BytesIO
 from typing import Any
 
 from klein import Klein
@@ -16,24 +15,23 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 from twisted.web.iweb import IRequest
 from twisted.web.resource import Resource
-from twisted.web.server import NOT_DONE_YET, Request, Site
+from twisted.web.server import NOT_DONE_YET, Request
 from werkzeug.exceptions import HTTPException
 
 from mqsvc.access.signed_urls import SignedUrls
 from mqsvc.clock import milliseconds
-from mqsvc.messaging.errors import InvalidHeader, MessagingError, UnknownRoute
+from mqsvc.messaging.errors import InvalidHeader, UnknownRoute
 from mqsvc.messaging.limits import Limits
 from mqsvc.messaging.model import Kind
 from mqsvc.messaging.operations import Operations
-from mqsvc.rest.answer import write
 from mqsvc.rest.claims import ClaimResource
 from mqsvc.rest.home import HomeResource
 from mqsvc.rest.messages import MessageResource
 from mqsvc.rest.node import NodeResource
-from mqsvc.rest.problems import answer_of
 from mqsvc.rest.queues import QueueResource
 from mqsvc.rest.route import Entrance, Route
 from mqsvc.rest.shapes import Shapes
+from mqsvc.rest.site import CountingSite, refuse
 from mqsvc.rest.subscriptions import SubscriptionResource
 
 _METHODS = frozenset(
@@ -66,7 +64,7 @@ def make_site(
             operations.queues, signed_urls, shapes, limits, now, kind
         )
         routes += queues.routes()
-        routes += MessageResource(operations.messages, shapes).routes(kind)
+        routes += MessageResource(operations.messages, shapes, limits).routes(kind)
         routes += SubscriptionResource(operations.subscriptions, shapes).routes(kind)
     app = _make_app(routes, Entrance(signed_urls, limits, now))
     largest = max(limits.max_messages_post_size, limits.max_queue_metadata)
@@ -102,11 +100,6 @@ def _add(app: Klein, entrance: Entrance, route: Route) -> None:
         app.route(f"{collection}/", endpoint=f"{collection}/")(serve_unnamed)
 
 
-def refuse(request: IRequest, error: MessagingError) -> bytes:
-    """Answer with an error before any route is known."""
-    return write(request, answer_of(error, request))
-
-
 class Root(Resource):
     """In front of Klein: what it would answer in a form of its own."""
 
@@ -127,54 +120,11 @@ class Root(Resource):
             b"/".join(segments).decode()
             request.getRequestHostname().decode("idna")
         except UnicodeError:
-            return refuse(request, UnknownRoute())
+            return refuse(
+                request, InvalidHeader("Bad request", "Path or host is no text.")
+            )
         if len(segments) > 1 and not segments[0]:
             # A client whose base URL ends with a slash.
             del segments[0]
         self._klein.render(request)
         return NOT_DONE_YET
-
-
-class BoundedBody(BytesIO):
-    """A request body in memory; one that is too large is counted and dropped."""
-
-    def __init__(self, limit: int) -> None:
-        super().__init__()
-        self._limit = limit
-        self.size = 0
-
-    def write(self, data: Any) -> int:
-        """Keep the next piece."""
-        self.size += len(data)
-        if self.size <= self._limit:
-            return super().write(data)
-        self.truncate(0)
-        return len(data)
-
-
-class CountingSite(Site):
-    """A site that knows how many requests it has not answered yet."""
-
-    displayTracebacks = False
-
-    def __init__(self, resource: Root, largest_body: int) -> None:
-        # Forms are refused anyway, and looking for them costs more than routing.
-        super().__init__(resource, parsePOSTFormSubmission=False)
-        self.requests_in_flight = 0
-        self._largest_body = largest_body
-
-    def getContentFile(self, length: int | None) -> BoundedBody:
-        """Where twisted.web puts the body of a request."""
-        return BoundedBody(self._largest_body)
-
-    def getResourceFor(self, request: Request) -> Any:
-        """Every path leads to the root; its request is now in flight."""
-        self.requests_in_flight += 1
-        request.notifyFinish().addBoth(self._finished)
-        return self.resource
-
-    def _finished(self, _: object) -> None:
-        self.requests_in_flight -= 1
-
-    def log(self, request: Any) -> None:
-        """No access log: it would cost as much as the routing."""

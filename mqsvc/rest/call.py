@@ -135,9 +135,17 @@ class Call:
 
 
 def header(request: IRequest, name: str) -> str | None:
-    """A request header; of several, the last one."""
-    value = request.getHeader(name.encode())
-    return None if value is None else value.decode("latin-1")
+    """A request header as text; of several, the last one.
+
+    UTF-8, or else the Latin-1 that older clients send.
+    """
+    value: bytes | None = request.getHeader(name.encode())
+    if value is None:
+        return None
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return value.decode("latin-1")
 
 
 def path_of(destination: Destination) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 from attrs import frozen
 
 from mqsvc.messaging.errors import InvalidBody, InvalidRequest, MessageDoesNotExist
-from mqsvc.messaging.limits import DEFAULT_PAGE_SIZE
+from mqsvc.messaging.limits import DEFAULT_PAGE_SIZE, Limits
 from mqsvc.messaging.messages import Listing, Messages
 from mqsvc.messaging.model import Kind, Selection
 from mqsvc.rest.answer import Answer
@@ -23,6 +23,7 @@ class MessageResource:
 
     _messages: Messages
     _shapes: Shapes
+    _limits: Limits
 
     def routes(self, kind: Kind) -> list[Route]:
         """The table of paths."""
@@ -49,10 +50,13 @@ class MessageResource:
             call.destination, call.caller.client_id, messages, call.size
         )
         path = f"{call.path}/messages"
+        # No more ids than such a request may name, so that the link can be followed
+        # and fits into the header lines that clients read.
+        shown = ids[: self._limits.max_messages_per_page]
         return Answer(
             201,
             {"resources": [f"{path}/{message_id}" for message_id in ids]},
-            {"location": f"{path}?ids={','.join(ids)}"},
+            {"location": f"{path}?ids={','.join(shown)}"},
         )
 
     async def page_or_get_many(self, call: Call) -> Answer:

@@ -8,7 +8,6 @@ from xml.sax.saxutils import escape
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.iweb import IRequest
-from werkzeug.datastructures import MIMEAccept
 from werkzeug.http import parse_accept_header
 
 from mqsvc.messaging.errors import (
@@ -26,11 +25,26 @@ log = Logger()
 
 def accepts(request: IRequest, media_type: str) -> bool:
     """Whether the client takes a media type; one that says nothing takes all."""
+    return quality(request, media_type) > 0
+
+
+def quality(request: IRequest, media_type: str) -> float:
+    """How much the client wants a media type, from 0 to 1 (RFC 9110, 12.5.1).
+
+    Parameters of media types in the header are not looked at.
+    """
     sent = request.getHeader(b"accept")
     if not sent or sent == b"*/*" or sent == media_type.encode():
-        return True
-    accept = parse_accept_header(sent.decode("latin-1"), MIMEAccept)
-    return bool(accept.quality(media_type) > 0)
+        return 1
+    ranges = {
+        value.partition(";")[0].strip().lower(): weight
+        for value, weight in parse_accept_header(sent.decode("latin-1"))
+    }
+    whole_type = f"{media_type.partition('/')[0]}/*"
+    for candidate in (media_type, whole_type, "*/*"):
+        if candidate in ranges:
+            return ranges[candidate]
+    return 0
 
 
 def unexpected(failure: Failure, request_id: str) -> MessagingError:
@@ -54,13 +68,14 @@ def _body(error: MessagingError, request: IRequest) -> tuple[str, Any]:
     fields: dict[str, Any] = {"title": error.title}
     if error.description:
         fields["description"] = error.description
-    if accepts(request, JSON) or b"+json" in (request.getHeader(b"accept") or b""):
+    wanted = quality(request, JSON)
+    for media_type in ("application/xml", "text/xml"):
+        if quality(request, media_type) > wanted:
+            return media_type, _xml(fields)
+    if wanted or b"+json" in (request.getHeader(b"accept") or b""):
         if isinstance(error, NotAcceptable):
             fields["link"] = {"text": "Versions", "href": "/", "rel": "help"}
         return JSON, fields
-    for media_type in ("application/xml", "text/xml"):
-        if accepts(request, media_type):
-            return media_type, _xml(fields)
     return JSON, b""
 
 

@@ -15,7 +15,7 @@ from tests.live import LiveServer
 
 KILLS = 30
 # Long enough for work between two kills, short enough that 30 take about a minute.
-LONGEST_LIFE = 1.0
+LONGEST_LIFE = 0.8
 
 
 def kill_repeatedly(server: LiveServer) -> None:

@@ -13,6 +13,7 @@ try:
     from keystoneauth1.session import Session
     from openstack.connection import Connection
     from openstack.exceptions import BadRequestException, NotFoundException
+    from openstack.message.v2.claim import Claim
 except ImportError:
     Connection = None
 
@@ -23,7 +24,7 @@ def connect(url: str, project: str) -> Any:
     # Without an identity service nothing else tells the SDK its project.
     auth.get_project_id = lambda _session: project
     session = Session(auth=auth)
-    return Connection(session=session, message_endpoint_override=f"{url}/v2").message
+    return Connection(session=session, message_endpoint_override=url).message
 
 
 class SdkCase(SynchronousTestCase):
@@ -57,6 +58,11 @@ class QueueTests(SdkCase):
         self.assertEqual(queue.default_message_ttl, 100)
         self.assertEqual(queue.max_messages_post_size, 262144)
 
+    def test_refused(self) -> None:
+        """Metadata out of its bounds is refused."""
+        with self.assertRaises(BadRequestException):
+            self.message.create_queue(name="work", default_message_ttl=1)
+
     def test_list_by_pages(self) -> None:
         """Pages are followed by the name of the last queue."""
         names = [f"q{number}" for number in range(5)]
@@ -83,11 +89,6 @@ class MessageTests(SdkCase):
         self.assertEqual(message.body, {"event": "größer"})
         self.assertEqual(message.ttl, 300)
 
-    def test_refused_post(self) -> None:
-        """A ttl below the least is refused."""
-        with self.assertRaises(BadRequestException):
-            self.message.post_message("work", [{"body": 1, "ttl": 1}])
-
     def test_list_by_pages(self) -> None:
         """Pages are followed by the id of the last message, to the last one."""
         self.post(*range(25))
@@ -105,8 +106,13 @@ class ClaimTests(SdkCase):
     """Messages under claims."""
 
     def claim(self, **attributes: Any) -> Any:
-        """A claim on the queue."""
-        return self.message.create_claim("work", ttl=100, grace=60, **attributes)
+        """A claim on the queue.
+
+        Not by the proxy's create_claim: with a connection the SDK (4.22) overwrites
+        the Location header with a location of its own before it takes the id from it.
+        """
+        claim = Claim.new(queue_name="work", ttl=100, grace=60, **attributes)
+        return claim.create(self.message)
 
     def test_claim(self) -> None:
         """A claim holds the oldest messages and can be read by its id."""

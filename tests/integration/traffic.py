@@ -29,7 +29,8 @@ from tests.integration.audit import (
 
 QUEUE = "/v2/queues/work"
 CLAIM_TTL = 60
-PAUSE = 0.01
+PAUSE = 0.001
+PAUSE_AFTER_SILENCE = 0.05
 
 
 class UnansweredError(Exception):
@@ -89,6 +90,7 @@ class Client:
                 self.step()
             except UnansweredError:
                 self.unanswered += 1
+                self._stop.wait(PAUSE_AFTER_SILENCE)
         self._connection.close()
 
     def step(self) -> None:

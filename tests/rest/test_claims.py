@@ -111,7 +111,9 @@ class CreateTests(RestTestCase):
         waiting = [self.call_soon("POST", f"{PATH}?limit=3") for _ in range(10)]
         answers = [await answer for answer in waiting]
         groups = [[m["body"] for m in a.json["messages"]] for a in answers if a.body]
-        self.assertEqual(list(range(20)), sorted(sum(groups, [])))
+        self.assertEqual(
+            list(range(20)), sorted(body for group in groups for body in group)
+        )
         for group in groups:
             self.assertEqual(list(range(group[0], group[0] + len(group))), group)
         self.assertEqual([201] * 7 + [204] * 3, sorted(a.status for a in answers))

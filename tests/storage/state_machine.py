@@ -9,18 +9,26 @@ are open on the same messages, so that nothing one of them remembers may be need
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
+from itertools import chain
 from tempfile import TemporaryDirectory
 from typing import Any
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+)
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from mqsvc.messaging.errors import MessagingError
 from mqsvc.messaging.model import (
+    Claim,
     Claimed,
     DeadLetterRule,
     Destination,
@@ -34,7 +42,7 @@ from tests.storage.model import ModelStore, position
 
 PROFILE = settings(
     max_examples=250,
-    stateful_step_count=50,
+    stateful_step_count=60,
     deadline=None,
     print_blob=True,
     database=None,
@@ -45,10 +53,10 @@ PROFILE = settings(
 START = 1_700_000_000_123
 
 ORDERS = Destination("tenant", Kind.QUEUE, "orders")
-RETURNS = Destination("tenant", Kind.QUEUE, "returns")
+GRAVEYARD = Destination("tenant", Kind.QUEUE, "graveyard")
 DESTINATIONS = (
     ORDERS,
-    RETURNS,
+    GRAVEYARD,
     Destination("tenant", Kind.TOPIC, "orders"),
     Destination("neighbour", Kind.QUEUE, "orders"),
 )
@@ -59,44 +67,31 @@ NEVER_GIVEN = ("", "no id", "0" * 24, "f" * 24, format_id(START * 1000 + 1, 0))
 
 # Few and small values, so that different ends often fall on one moment. What is
 # listed more than once comes more often: long lives, and one busy destination.
-TTLS = st.sampled_from([100, 100, 100, 10, 5, 2, 1])
+TTLS = st.sampled_from([1000, 1000, 1000, 1000, 10, 5, 2, 1])
 DELAYS = st.sampled_from([0, 0, 0, 1, 2, 5])
-CLAIM_TTLS = st.sampled_from([1, 2, 3, 5, 100])
-GRACES = st.sampled_from([1, 2, 60])
+CLAIM_TTLS = st.sampled_from([1, 2, 3, 3, 100])
+GRACES = st.sampled_from([1, 60])
 LIMITS = st.integers(1, 6)
-PLACES = st.sampled_from([ORDERS, ORDERS, ORDERS, *DESTINATIONS])
+PLACES = st.sampled_from([ORDERS] * 9 + list(DESTINATIONS))
+POSTS = st.lists(st.tuples(TTLS, DELAYS), min_size=1, max_size=12)
+BURYING = PLACES.filter(lambda place: place != GRAVEYARD)
 RULES = st.builds(
     DeadLetterRule,
-    target=st.sampled_from([RETURNS, ORDERS]),
+    target=st.just(GRAVEYARD),
     max_claim_count=st.integers(1, 2),
     ttl=st.none() | TTLS,
 )
 
 
-@st.composite
-def message_ids(draw: st.DrawFn, place: Destination) -> str:
-    """An id that the store gave, mostly a recent one of this destination."""
-    machine = draw(st.runner())
-    own = machine.message_ids[place][-8:] or NEVER_GIVEN
-    everywhere = [each for ids in machine.message_ids.values() for each in ids]
-    return draw(
-        st.sampled_from(own)
-        | st.sampled_from(own)
-        | st.sampled_from([*NEVER_GIVEN, *everywhere])
-    )
+Ids = dict[Destination, list[str]]
+"""What a store gave, by destination, in the order given."""
 
 
-@st.composite
-def claim_ids(draw: st.DrawFn, place: Destination) -> str:
-    """An id that the store gave, mostly a recent one of this destination."""
-    machine = draw(st.runner())
-    own = machine.claim_ids[place][-3:] or NEVER_GIVEN
-    everywhere = [each for ids in machine.claim_ids.values() for each in ids]
-    return draw(
-        st.sampled_from(own)
-        | st.sampled_from(own)
-        | st.sampled_from([*NEVER_GIVEN, *everywhere])
-    )
+def any_of(ids: Ids, place: Destination) -> st.SearchStrategy[str]:
+    """A recent id of this destination, or any id at all."""
+    near = ids[place][-4:] or NEVER_GIVEN
+    anywhere = [*NEVER_GIVEN, *chain.from_iterable(ids.values())]
+    return st.sampled_from(near) | st.sampled_from(anywhere)
 
 
 def answer(deferred: Deferred[Any]) -> Any:
@@ -128,11 +123,10 @@ class AgreementMachine(RuleBasedStateMachine):
         self.folder = TemporaryDirectory()
         self.now = START
         self.posted = 0
-        self.message_ids: list[str] = list(NEVER_GIVEN)
-        self.claim_ids: list[str] = list(NEVER_GIVEN)
+        self.message_ids: Ids = {place: [] for place in DESTINATIONS}
+        self.claim_ids: Ids = {place: [] for place in DESTINATIONS}
         self.given_messages: deque[str] = deque()
         self.given_claims: deque[str] = deque()
-        self.last_positions = dict.fromkeys(DESTINATIONS, 0)
         self.model = ModelStore(self.given_messages.popleft, self.given_claims.popleft)
         self.open()
 
@@ -164,94 +158,103 @@ class AgreementMachine(RuleBasedStateMachine):
         return answered
 
     def take_over(self, place: Destination, ids: Sequence[str]) -> None:
-        """Note the ids of messages that were appended; they must be further on."""
+        """Give the model the ids of what was appended; each must be further on."""
+        known = self.message_ids[place]
         for each in ids:
-            assert position(each) > self.last_positions[place]
-            self.last_positions[place] = position(each)
+            assert not known or position(each) > position(known[-1])
+            known.append(each)
         self.given_messages.extend(ids)
-        self.message_ids.extend(ids)
 
     def appended(self, place: Destination) -> list[str]:
-        """The ids of what came to a destination since anything was noted of it."""
-        everything = Selection(
+        """The ids of what came to a destination after all that is known of it."""
+        known = self.message_ids[place]
+        beyond = Selection(
             100,
-            after=format_id(self.last_positions[place], 0),
+            after=known[-1] if known else None,
             include_claimed=True,
             include_delayed=True,
         )
-        return [
-            each.id for each in answer(self.store.page(place, everything, self.now))
-        ]
+        return [each.id for each in answer(self.store.page(place, beyond, self.now))]
 
-    @rule(place=PLACES, posts=POSTS, client=st.sampled_from(CLIENTS))
+    @initialize(spans=POSTS)
+    def begin(self, spans: list[tuple[int, int]]) -> None:
+        """There is something from the start."""
+        self.post(ORDERS, CLIENTS[0], spans)
+
+    @rule(place=PLACES, client=st.sampled_from(CLIENTS), spans=POSTS)
     def post(
-        self, place: Destination, posts: list[tuple[int, int]], client: str
+        self, place: Destination, client: str, spans: list[tuple[int, int]]
     ) -> None:
         """A client posts a batch."""
         new = []
-        for ttl, delay in posts:
+        for ttl, delay in spans:
             self.posted += 1
             new.append(NewMessage(str(self.posted).encode(), ttl, delay))
         ids = answer(self.store.post(place, new, client, self.now))
         self.take_over(place, ids)
         assert ids == self.model.post(place, new, client, self.now)
 
-    @rule(
-        place=PLACES,
-        ttl=CLAIM_TTLS,
-        grace=GRACES,
-        limit=LIMITS,
-        dead_letter=st.none() | RULES,
-    )
-    def claim(
+    @rule(place=PLACES, ttl=CLAIM_TTLS, grace=GRACES, limit=LIMITS)
+    def claim(self, place: Destination, ttl: int, grace: int, limit: int) -> None:
+        """A worker claims."""
+        self.attempt(place, ttl, grace, limit, self.now, None)
+
+    @rule(place=BURYING, ttl=CLAIM_TTLS, grace=GRACES, limit=LIMITS, dead_letter=RULES)
+    def claim_or_bury(
         self,
         place: Destination,
         ttl: int,
         grace: int,
         limit: int,
-        dead_letter: DeadLetterRule | None,
+        dead_letter: DeadLetterRule,
     ) -> None:
         """A worker claims; messages that were lent often enough move instead."""
-        if dead_letter is not None and dead_letter.target == place:
-            dead_letter = None
-        arguments = (place, ttl, grace, limit, self.now, dead_letter)
-        claimed: Claimed = answer(self.store.claim(*arguments))
+        self.attempt(place, ttl, grace, limit, self.now, dead_letter)
+
+    def attempt(self, place: Destination, *arguments: Any) -> None:
+        """Claim, with what the model needs to do the same."""
+        claimed: Claimed = answer(self.store.claim(place, *arguments))
         if claimed.claim is not None:
-            assert claimed.claim.id not in self.claim_ids
+            assert claimed.claim.id not in chain.from_iterable(self.claim_ids.values())
             self.given_claims.append(claimed.claim.id)
-            self.claim_ids.append(claimed.claim.id)
-        if dead_letter is not None:
-            self.take_over(dead_letter.target, self.appended(dead_letter.target))
-        assert claimed == self.model.claim(*arguments)
+            self.claim_ids[place].append(claimed.claim.id)
+        if claimed.dead_lettered:
+            self.take_over(GRAVEYARD, self.appended(GRAVEYARD))
+        assert claimed == self.model.claim(place, *arguments)
         assert not self.given_messages, "the store moved more than the model"
 
-    @rule(place=PLACES, claim_id=CLAIM_IDS, ttl=CLAIM_TTLS, grace=GRACES)
-    def renew(self, place: Destination, claim_id: str, ttl: int, grace: int) -> None:
+    @rule(place=PLACES, ttl=CLAIM_TTLS, grace=GRACES, data=st.data())
+    def renew(
+        self, place: Destination, ttl: int, grace: int, data: st.DataObject
+    ) -> None:
         """Somebody renews a claim, of this destination or not."""
+        claim_id = data.draw(any_of(self.claim_ids, place))
         self.agree("renew", place, claim_id, ttl, grace, self.now)
 
-    @rule(place=PLACES, claim_id=CLAIM_IDS)
-    def release(self, place: Destination, claim_id: str) -> None:
+    @rule(place=PLACES, data=st.data())
+    def release(self, place: Destination, data: st.DataObject) -> None:
         """Somebody releases a claim, of this destination or not."""
+        claim_id = data.draw(any_of(self.claim_ids, place))
         self.agree("release", place, claim_id, self.now)
 
-    @rule(place=PLACES, claim_id=CLAIM_IDS)
-    def get_claim(self, place: Destination, claim_id: str) -> None:
-        """Somebody looks at a claim, of this destination or not."""
-        self.agree("get_claim", place, claim_id, self.now)
+    @rule(place=PLACES, how_many=st.integers(0, 2), data=st.data())
+    def work(self, place: Destination, how_many: int, data: st.DataObject) -> None:
+        """A worker looks at a claim, and deletes some of what it holds."""
+        claim_id = data.draw(any_of(self.claim_ids, place))
+        held = self.agree("get_claim", place, claim_id, self.now)
+        if isinstance(held, Claim):
+            message_ids = [each.id for each in held.messages[:how_many]]
+            self.agree("delete", place, message_ids, self.now, [claim_id])
 
-    @rule(
-        place=PLACES,
-        message_ids=st.lists(MESSAGE_IDS, max_size=4),
-        claim_ids=st.none() | st.lists(CLAIM_IDS, max_size=3),
-    )
+    @rule(place=PLACES, show_claims=st.booleans(), data=st.data())
     def delete(
-        self,
-        place: Destination,
-        message_ids: list[str],
-        claim_ids: Collection[str] | None,
+        self, place: Destination, show_claims: bool, data: st.DataObject
     ) -> None:
-        """Messages are deleted by id, showing claims or not."""
+        """Somebody deletes messages by id, showing any claims, none, or not asked."""
+        message_ids = data.draw(st.lists(any_of(self.message_ids, place), max_size=2))
+        claim_ids = None
+        if show_claims:
+            claim_ids = data.draw(st.lists(any_of(self.claim_ids, place), max_size=3))
         arguments = (place, message_ids, self.now, claim_ids)
         refusals = self.model.refusals(*arguments)
         answered = answer(self.store.delete(*arguments))
@@ -261,64 +264,65 @@ class AgreementMachine(RuleBasedStateMachine):
             self.model.delete(*arguments)
             assert answered is None
 
-    @rule(place=PLACES, limit=LIMITS)
+    @rule(place=PLACES, limit=st.integers(1, 3))
     def pop(self, place: Destination, limit: int) -> None:
         """Messages are taken away."""
         self.agree("pop", place, limit, self.now)
 
     @rule(
         place=PLACES,
-        selection=st.builds(
-            Selection,
-            limit=LIMITS,
-            after=st.none() | MESSAGE_IDS,
-            hide_client=st.none() | st.sampled_from(CLIENTS),
-            include_claimed=st.booleans(),
-            include_delayed=st.booleans(),
-        ),
+        limit=LIMITS,
+        hide_client=st.none() | st.sampled_from(CLIENTS),
+        include=st.tuples(st.booleans(), st.booleans()),
+        data=st.data(),
     )
-    def page(self, place: Destination, selection: Selection) -> None:
+    def page(
+        self,
+        place: Destination,
+        limit: int,
+        hide_client: str | None,
+        include: tuple[bool, bool],
+        data: st.DataObject,
+    ) -> None:
         """A reader takes a page, going on from any id at all."""
+        after = data.draw(st.none() | any_of(self.message_ids, place))
+        selection = Selection(limit, after, hide_client, *include)
         self.agree("page", place, selection, self.now)
 
-    @rule(place=PLACES, message_ids=st.lists(MESSAGE_IDS, max_size=5))
-    def get(self, place: Destination, message_ids: list[str]) -> None:
-        """Messages are asked for by id."""
+    @rule(place=PLACES, data=st.data())
+    def get(self, place: Destination, data: st.DataObject) -> None:
+        """Somebody asks for messages by id."""
+        message_ids = data.draw(st.lists(any_of(self.message_ids, place), max_size=5))
         self.agree("get", place, message_ids, self.now)
 
+    @precondition(lambda self: len(self.model.boundaries(self.now)) > 8)
     @rule(place=PLACES)
     def clear(self, place: Destination) -> None:
-        """A destination is emptied."""
+        """Somebody empties a destination."""
         self.agree("clear", place)
 
-    @rule(milliseconds=st.sampled_from([1, 500, 999, 1000, 2000, 60_000]))
+    @rule(milliseconds=st.sampled_from([1, 999, 1000, 1000, 2000, 5000]))
     def wait(self, milliseconds: int) -> None:
         """Time passes."""
         self.now += milliseconds
 
-    @rule(nth=st.integers(0, 3), milliseconds=st.sampled_from([0, 0, -1, 1]))
-    def wait_for_a_boundary(self, nth: int, milliseconds: int) -> None:
+    @rule(nth=st.integers(0, 2), beside=st.sampled_from([0, 0, -1, 1]))
+    def wait_for_an_end(self, nth: int, beside: int) -> None:
         """Time passes to one of the next ends of anything, or just beside it."""
         ends = self.model.boundaries(self.now)
         if ends:
-            end = ends[min(nth, len(ends) - 1)]
-            self.now = max(self.now, end + milliseconds)
+            self.now = max(self.now, ends[min(nth, len(ends) - 1)] + beside)
 
-    @rule()
-    def sweep(self) -> None:
-        """The store frees what expired; what is left over is freed by later sweeps."""
-        assert answer(self.store.sweep(self.now)) in (True, False)
-
-    @rule()
-    def restart(self) -> None:
-        """Both stores are closed and opened again."""
-        self.close()
-        self.open()
-
-    @rule()
-    def swap(self) -> None:
-        """The other store is used from here on."""
-        self.store, self.other = self.other, self.store
+    @rule(upkeep=st.sampled_from(["sweep", "swap", "restart"]))
+    def keep_up(self, upkeep: str) -> None:
+        """Something happens that nobody must notice."""
+        if upkeep == "sweep":
+            assert answer(self.store.sweep(self.now)) in (True, False)
+        elif upkeep == "swap":
+            self.store, self.other = self.other, self.store
+        else:
+            self.close()
+            self.open()
 
     @invariant()
     def everything_agrees(self) -> None:

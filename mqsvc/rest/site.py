@@ -1,0 +1,97 @@
+"""The API under twisted.web's server: bodies in bounded memory, requests counted."""
+
+from __future__ import annotations
+
+from io import BytesIO
+from typing import Any
+
+from twisted.web.iweb import IRequest
+from twisted.web.resource import IResource
+from twisted.web.server import Request, Site
+
+from mqsvc.messaging.errors import BodyTooLarge, MessagingError
+from mqsvc.rest.answer import write
+from mqsvc.rest.problems import answer_of
+
+MOST_READ = 16 * 1024 * 1024
+"""Bytes of a body that are read, so that its sender gets to see the answer."""
+
+
+def refuse(request: IRequest, error: MessagingError) -> bytes:
+    """Answer with an error before any route is known; gives the bytes of the body."""
+    return write(request, answer_of(error, request))
+
+
+class BoundedBody(BytesIO):
+    """A request body in memory; one that is too large is counted and dropped."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__()
+        self._limit = limit
+        self.size = 0
+
+    def write(self, data: Any) -> int:
+        """Keep the next piece."""
+        self.size += len(data)
+        if self.size <= self._limit:
+            return super().write(data)
+        self.truncate(0)
+        return len(data)
+
+
+class BoundedRequest(Request):
+    """A request whose sender is cut off when the body is beyond all bounds."""
+
+    # Answers say themselves what they are, or nothing.
+    defaultContentType = None
+
+    def gotLength(self, length: int | None) -> None:
+        """The headers have come; a length of none means chunks."""
+        super().gotLength(length)
+        if length is not None and length > MOST_READ:
+            self._cut_off()
+
+    def handleContentChunk(self, data: bytes) -> None:
+        """A piece of the body has come."""
+        super().handleContentChunk(data)
+        body: Any = self.content
+        if body.size > MOST_READ:
+            self._cut_off()
+
+    def _cut_off(self) -> None:
+        if not self.startedWriting:
+            error = BodyTooLarge(f"A body has at most {MOST_READ} bytes.")
+            self.write(refuse(self, error))
+            self.channel.loseConnection()
+
+
+class CountingSite(Site):
+    """A site that knows how many requests it has not answered yet.
+
+    :param largest_body: bytes of a body that any operation can take.
+    """
+
+    requestFactory = BoundedRequest
+    displayTracebacks = False
+
+    def __init__(self, resource: IResource, largest_body: int) -> None:
+        # Forms are refused anyway, and looking for them costs more than routing.
+        super().__init__(resource, parsePOSTFormSubmission=False)
+        self.requests_in_flight = 0
+        self._largest_body = largest_body
+
+    def getContentFile(self, length: int | None) -> BoundedBody:
+        """Where twisted.web puts the body of a request."""
+        return BoundedBody(self._largest_body)
+
+    def getResourceFor(self, request: Request) -> Any:
+        """Every path leads to the root; its request is now in flight."""
+        self.requests_in_flight += 1
+        request.notifyFinish().addBoth(self._finished)
+        return self.resource
+
+    def _finished(self, _: object) -> None:
+        self.requests_in_flight -= 1
+
+    def log(self, request: Any) -> None:
+        """No access log: it would cost as much as the routing."""
