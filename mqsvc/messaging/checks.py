@@ -7,7 +7,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from mqsvc.messaging.errors import InvalidBody, InvalidName, InvalidRequest
-from mqsvc.messaging.limits import MAX_NAME_LENGTH, MAX_PROJECT_LENGTH
+from mqsvc.messaging.limits import (
+    DEFAULT_PAGE_SIZE,
+    MAX_NAME_LENGTH,
+    MAX_PROJECT_LENGTH,
+)
 from mqsvc.messaging.model import Destination
 
 _NAME = re.compile(r"[A-Za-z0-9_.-]+\Z")
@@ -52,12 +56,21 @@ def text(value: Any, name: str) -> str:
     return value
 
 
-def limit(value: int, maximum: int, name: str = "limit") -> int:
-    """A number of items to give out, from 1 to a configured maximum.
+def count(value: int, name: str, maximum: int) -> int:
+    """A number of items, from 1 to a configured maximum.
 
     :raise InvalidRequest: it is out of bounds.
     """
     return integer(value, name, 1, maximum)
+
+
+def page_size(limit: int | None, maximum: int) -> int:
+    """How many items a caller gets who asked for so many, or said nothing.
+
+    :raise InvalidRequest: the number asked for is out of bounds.
+    """
+    # The default holds whatever the maximum is (rest.md 3.1).
+    return DEFAULT_PAGE_SIZE if limit is None else count(limit, "limit", maximum)
 
 
 def is_name(value: str) -> bool:

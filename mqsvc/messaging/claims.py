@@ -42,7 +42,7 @@ class Claims:
     log = Logger()
 
     async def create(
-        self, destination: Destination, document: Any, limit: int, wait: int = 0
+        self, destination: Destination, document: Any, limit: int | None, wait: int = 0
     ) -> Claim | None:
         """Claim the oldest free messages.
 
@@ -54,11 +54,11 @@ class Claims:
         :raise InvalidRequest: a number is out of bounds.
         """
         terms = self._terms({} if document is None else document)
-        checks.limit(limit, self._limits.max_messages_per_claim_or_pop)
+        size = checks.page_size(limit, self._limits.max_messages_per_claim_or_pop)
         checks.integer(wait, "wait", 0, MAX_WAIT)
 
         async def attempt() -> tuple[Claim, ...]:
-            return await self._attempt(destination, terms, limit)
+            return await self._attempt(destination, terms, size)
 
         claims = await self._waiting.in_turn(destination, attempt, wait)
         return claims[0] if claims else None

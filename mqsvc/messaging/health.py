@@ -12,8 +12,8 @@ from twisted.logger import Logger
 
 from mqsvc.messaging.claims import Claims
 from mqsvc.messaging.errors import MessagingError
-from mqsvc.messaging.messages import Messages
-from mqsvc.messaging.model import Destination, Kind, Selection
+from mqsvc.messaging.messages import Messages, View
+from mqsvc.messaging.model import Destination, Kind
 from mqsvc.messaging.queues import Queues
 from mqsvc.storage.interfaces import IStore
 
@@ -53,7 +53,7 @@ class Health:
             "create_queue": lambda: self._queues.create(queue, {}),
             "post_messages": lambda: self._post(queue),
             "claim_messages": lambda: self._claims.create(queue, None, 1),
-            "list_messages": lambda: self._messages.page(queue, Selection(1)),
+            "list_messages": lambda: self._messages.page(queue, View(1)),
             "delete_messages": lambda: self._messages.pop(queue, 1),
             "delete_claim": lambda: self._claim_and_release(queue),
             "bulk_delete_messages": lambda: self._claim_and_delete(queue),

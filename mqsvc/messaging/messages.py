@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from attrs import evolve, frozen
+from attrs import frozen
 
 from mqsvc.bus import Bus
 from mqsvc.clock import Now
@@ -25,6 +25,22 @@ from mqsvc.messaging.waiting import MAX_WAIT, Waiting
 from mqsvc.storage.ids import parse_id
 from mqsvc.storage.interfaces import IMessageStore
 from mqsvc.wire import codec
+
+
+@frozen
+class View:
+    """What a client asks to see of a destination.
+
+    :ivar limit: at most so many messages; none is the default.
+    :ivar marker: the id of the last message seen before.
+    :ivar hide_client: leave out what this client posted.
+    """
+
+    limit: int | None = None
+    marker: str | None = None
+    hide_client: str | None = None
+    include_claimed: bool = False
+    include_delayed: bool = False
 
 
 @frozen
@@ -95,18 +111,23 @@ class Messages:
         return NewMessage(codec.encode(item["body"]), ttl, delay)
 
     async def page(
-        self, destination: Destination, selection: Selection, wait: int = 0
+        self, destination: Destination, view: View, wait: int = 0
     ) -> Listing:
-        """Messages of a selection, oldest first.
+        """Messages as a client wants to see them, oldest first.
 
         :param wait: seconds to hold on while there is none, 0 to 20.
         :raise InvalidRequest: limit or wait are out of bounds.
         """
-        checks.limit(selection.limit, self._limits.max_messages_per_page)
+        size = checks.page_size(view.limit, self._limits.max_messages_per_page)
         checks.integer(wait, "wait", 0, MAX_WAIT)
-        known = await self._records.know(destination)
-        if not known.rules.default_delay:
-            selection = evolve(selection, include_delayed=True)
+        rules = (await self._records.know(destination)).rules
+        selection = Selection(
+            limit=size,
+            after=view.marker,
+            hide_client=view.hide_client,
+            include_claimed=view.include_claimed,
+            include_delayed=view.include_delayed or not rules.default_delay,
+        )
         messages = await self._waiting.together(
             destination,
             lambda: self._store.page(destination, selection, self._now()),
@@ -131,7 +152,7 @@ class Messages:
 
         :raise InvalidRequest: no id, or too many.
         """
-        checks.limit(len(message_ids), self._limits.max_messages_per_page, "ids")
+        checks.count(len(message_ids), "ids", self._limits.max_messages_per_page)
         return await self._store.get(destination, message_ids, self._now())
 
     async def delete(
@@ -161,7 +182,7 @@ class Messages:
         :raise InvalidRequest: no id, too many, or claim ids are missing.
         :raise MessageIsClaimed: one is not under these claims; none is deleted.
         """
-        checks.limit(len(message_ids), self._limits.max_messages_per_page, "ids")
+        checks.count(len(message_ids), "ids", self._limits.max_messages_per_page)
         if not self._limits.message_delete_with_claim_id:
             claim_ids = None
         elif not claim_ids:
@@ -176,8 +197,7 @@ class Messages:
 
         :raise InvalidRequest: the limit is out of bounds.
         """
-        maximum = self._limits.max_messages_per_claim_or_pop
-        checks.limit(limit, maximum, "pop")
+        checks.count(limit, "pop", self._limits.max_messages_per_claim_or_pop)
         return await self._store.pop(destination, limit, self._now())
 
 

@@ -106,7 +106,7 @@ class Queues:
         self,
         project: str,
         kind: Kind,
-        limit: int,
+        limit: int | None,
         after: str,
         name_contains: str,
         filters: Mapping[str, Any],
@@ -115,9 +115,9 @@ class Queues:
 
         :raise InvalidRequest: the limit is out of bounds.
         """
-        checks.limit(limit, self._limits.max_queues_per_page)
+        size = checks.page_size(limit, self._limits.max_queues_per_page)
         return await self._management.page(
-            project, kind, limit, after, name_contains, filters
+            project, kind, size, after, name_contains, filters
         )
 
     async def count(self, project: str, kind: Kind) -> int:

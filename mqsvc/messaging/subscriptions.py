@@ -100,14 +100,14 @@ class Subscriptions:
         return await self._store.subscription(destination, subscription_id, self._now())
 
     async def page(
-        self, destination: Destination, limit: int, after: str
+        self, destination: Destination, limit: int | None, after: str
     ) -> list[Subscription]:
         """Subscriptions by id.
 
         :raise InvalidRequest: the limit is out of bounds.
         """
-        checks.limit(limit, self._limits.max_subscriptions_per_page)
-        return await self._store.subscriptions(destination, limit, after, self._now())
+        size = checks.page_size(limit, self._limits.max_subscriptions_per_page)
+        return await self._store.subscriptions(destination, size, after, self._now())
 
     async def update(
         self, destination: Destination, subscription_id: str, document: Any

@@ -5,7 +5,6 @@ from __future__ import annotations
 from attrs import frozen
 
 from mqsvc.messaging.claims import Claims
-from mqsvc.messaging.limits import DEFAULT_PAGE_SIZE
 from mqsvc.messaging.model import Kind
 from mqsvc.rest.answer import Answer
 from mqsvc.rest.call import Call
@@ -35,7 +34,7 @@ class ClaimResource:
         claim = await self._claims.create(
             call.destination,
             call.object(),
-            DEFAULT_PAGE_SIZE if limit is None else limit,
+            limit,
             wait or 0,
         )
         if claim is None:

@@ -7,9 +7,9 @@ from typing import Any
 from attrs import frozen
 
 from mqsvc.messaging.errors import InvalidBody, InvalidRequest, MessageDoesNotExist
-from mqsvc.messaging.limits import DEFAULT_PAGE_SIZE, Limits
-from mqsvc.messaging.messages import Listing, Messages
-from mqsvc.messaging.model import Kind, Selection
+from mqsvc.messaging.limits import Limits
+from mqsvc.messaging.messages import Listing, Messages, View
+from mqsvc.messaging.model import Kind
 from mqsvc.rest.answer import Answer
 from mqsvc.rest.call import Call
 from mqsvc.rest.query import next_links
@@ -78,15 +78,15 @@ class MessageResource:
             "include_delayed": query.boolean("include_delayed"),
             "wait": query.integer("wait"),
         }
-        selection = Selection(
-            limit=DEFAULT_PAGE_SIZE if given["limit"] is None else given["limit"],
-            after=query.text("marker"),
+        view = View(
+            limit=given["limit"],
+            marker=query.text("marker"),
             hide_client=None if given["echo"] else call.caller.client_id,
             include_claimed=bool(given["include_claimed"]),
             include_delayed=bool(given["include_delayed"]),
         )
         wait = given["wait"] or 0
-        listing = await self._messages.page(call.destination, selection, wait)
+        listing = await self._messages.page(call.destination, view, wait)
         return Answer(200, self._listing(call, listing, given))
 
     def _listing(

@@ -12,7 +12,7 @@ from mqsvc.messaging.errors import (
     InvalidRequest,
     UnsupportedMediaType,
 )
-from mqsvc.messaging.limits import DEFAULT_PAGE_SIZE, Limits
+from mqsvc.messaging.limits import Limits
 from mqsvc.messaging.model import Kind, Record
 from mqsvc.messaging.patch import MEDIA_TYPE
 from mqsvc.messaging.queues import Queues
@@ -69,7 +69,7 @@ class QueueResource:
         records = await self._queues.page(
             project,
             self._kind,
-            DEFAULT_PAGE_SIZE if given["limit"] is None else given["limit"],
+            given["limit"],
             query.text("marker") or "",
             given["name"] or "",
             {key: _number_or_text(value) for key, value in filters.items()},

@@ -7,7 +7,6 @@ from typing import Any
 from attrs import frozen
 
 from mqsvc.messaging.errors import Conflict
-from mqsvc.messaging.limits import DEFAULT_PAGE_SIZE
 from mqsvc.messaging.model import Kind, Subscription
 from mqsvc.messaging.subscriptions import Subscriptions
 from mqsvc.rest.answer import Answer
@@ -39,7 +38,7 @@ class SubscriptionResource:
         limit = call.query.integer("limit")
         subscriptions = await self._subscriptions.page(
             call.destination,
-            DEFAULT_PAGE_SIZE if limit is None else limit,
+            limit,
             call.query.text("marker") or "",
         )
         links = []

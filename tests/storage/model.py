@@ -307,6 +307,15 @@ class ModelStore:
         """The first end of a delay or a claim that there is a message to free for."""
         return min(self._shelves[destination].ends(now), default=None)
 
+    def message_ids(self, destination: Destination, now: int) -> list[str]:
+        """The ids of all messages that exist."""
+        return [k.message.id for k in self._shelves[destination].existing(now)]
+
+    def claim_ids(self, destination: Destination, now: int) -> list[str]:
+        """The ids of all live claims."""
+        shelf = self._shelves[destination]
+        return [each for each in shelf.leases if shelf.live(each, now)]
+
     def boundaries(self, now: int) -> list[int]:
         """Every moment still to come at which anything begins or ends."""
         moments = {

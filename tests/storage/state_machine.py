@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from itertools import chain
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -83,15 +82,9 @@ RULES = st.builds(
 )
 
 
-Ids = dict[Destination, list[str]]
-"""What a store gave, by destination, in the order given."""
-
-
-def any_of(ids: Ids, place: Destination) -> st.SearchStrategy[str]:
-    """A recent id of this destination, or any id at all."""
-    near = ids[place][-4:] or NEVER_GIVEN
-    anywhere = [*NEVER_GIVEN, *chain.from_iterable(ids.values())]
-    return st.sampled_from(near) | st.sampled_from(anywhere)
+def one_of_these_or(near: Sequence[str], known: list[str]) -> st.SearchStrategy[str]:
+    """An id that has a meaning here and now, or any at all."""
+    return st.sampled_from(near or NEVER_GIVEN) | st.sampled_from(known)
 
 
 def answer(deferred: Deferred[Any]) -> Any:
@@ -123,8 +116,9 @@ class AgreementMachine(RuleBasedStateMachine):
         self.folder = TemporaryDirectory()
         self.now = START
         self.posted = 0
-        self.message_ids: Ids = {place: [] for place in DESTINATIONS}
-        self.claim_ids: Ids = {place: [] for place in DESTINATIONS}
+        self.message_ids = list(NEVER_GIVEN)
+        self.claim_ids = list(NEVER_GIVEN)
+        self.last_ids = dict.fromkeys(DESTINATIONS, format_id(0, 0))
         self.given_messages: deque[str] = deque()
         self.given_claims: deque[str] = deque()
         self.model = ModelStore(self.given_messages.popleft, self.given_claims.popleft)
@@ -159,22 +153,28 @@ class AgreementMachine(RuleBasedStateMachine):
 
     def take_over(self, place: Destination, ids: Sequence[str]) -> None:
         """Give the model the ids of what was appended; each must be further on."""
-        known = self.message_ids[place]
         for each in ids:
-            assert not known or position(each) > position(known[-1])
-            known.append(each)
+            assert position(each) > position(self.last_ids[place])
+            self.last_ids[place] = each
         self.given_messages.extend(ids)
+        self.message_ids.extend(ids)
 
     def appended(self, place: Destination) -> list[str]:
         """The ids of what came to a destination after all that is known of it."""
-        known = self.message_ids[place]
         beyond = Selection(
-            100,
-            after=known[-1] if known else None,
-            include_claimed=True,
-            include_delayed=True,
+            100, self.last_ids[place], include_claimed=True, include_delayed=True
         )
         return [each.id for each in answer(self.store.page(place, beyond, self.now))]
+
+    def a_message(self, place: Destination) -> st.SearchStrategy[str]:
+        """The id of a message, most likely one that exists in this destination."""
+        near = self.model.message_ids(place, self.now)
+        return one_of_these_or(near, self.message_ids)
+
+    def a_claim(self, place: Destination) -> st.SearchStrategy[str]:
+        """The id of a claim, most likely a live one of this destination."""
+        near = self.model.claim_ids(place, self.now)
+        return one_of_these_or(near, self.claim_ids)
 
     @initialize(spans=POSTS)
     def begin(self, spans: list[tuple[int, int]]) -> None:
@@ -215,9 +215,9 @@ class AgreementMachine(RuleBasedStateMachine):
         """Claim, with what the model needs to do the same."""
         claimed: Claimed = answer(self.store.claim(place, *arguments))
         if claimed.claim is not None:
-            assert claimed.claim.id not in chain.from_iterable(self.claim_ids.values())
+            assert claimed.claim.id not in self.claim_ids
             self.given_claims.append(claimed.claim.id)
-            self.claim_ids[place].append(claimed.claim.id)
+            self.claim_ids.append(claimed.claim.id)
         if claimed.dead_lettered:
             self.take_over(GRAVEYARD, self.appended(GRAVEYARD))
         assert claimed == self.model.claim(place, *arguments)
@@ -228,19 +228,19 @@ class AgreementMachine(RuleBasedStateMachine):
         self, place: Destination, ttl: int, grace: int, data: st.DataObject
     ) -> None:
         """Somebody renews a claim, of this destination or not."""
-        claim_id = data.draw(any_of(self.claim_ids, place))
+        claim_id = data.draw(self.a_claim(place))
         self.agree("renew", place, claim_id, ttl, grace, self.now)
 
     @rule(place=PLACES, data=st.data())
     def release(self, place: Destination, data: st.DataObject) -> None:
         """Somebody releases a claim, of this destination or not."""
-        claim_id = data.draw(any_of(self.claim_ids, place))
+        claim_id = data.draw(self.a_claim(place))
         self.agree("release", place, claim_id, self.now)
 
     @rule(place=PLACES, how_many=st.integers(0, 2), data=st.data())
     def work(self, place: Destination, how_many: int, data: st.DataObject) -> None:
         """A worker looks at a claim, and deletes some of what it holds."""
-        claim_id = data.draw(any_of(self.claim_ids, place))
+        claim_id = data.draw(self.a_claim(place))
         held = self.agree("get_claim", place, claim_id, self.now)
         if isinstance(held, Claim):
             message_ids = [each.id for each in held.messages[:how_many]]
@@ -251,10 +251,10 @@ class AgreementMachine(RuleBasedStateMachine):
         self, place: Destination, show_claims: bool, data: st.DataObject
     ) -> None:
         """Somebody deletes messages by id, showing any claims, none, or not asked."""
-        message_ids = data.draw(st.lists(any_of(self.message_ids, place), max_size=2))
+        message_ids = data.draw(st.lists(self.a_message(place), max_size=2))
         claim_ids = None
         if show_claims:
-            claim_ids = data.draw(st.lists(any_of(self.claim_ids, place), max_size=3))
+            claim_ids = data.draw(st.lists(self.a_claim(place), max_size=3))
         arguments = (place, message_ids, self.now, claim_ids)
         refusals = self.model.refusals(*arguments)
         answered = answer(self.store.delete(*arguments))
@@ -285,14 +285,14 @@ class AgreementMachine(RuleBasedStateMachine):
         data: st.DataObject,
     ) -> None:
         """A reader takes a page, going on from any id at all."""
-        after = data.draw(st.none() | any_of(self.message_ids, place))
+        after = data.draw(st.none() | self.a_message(place))
         selection = Selection(limit, after, hide_client, *include)
         self.agree("page", place, selection, self.now)
 
     @rule(place=PLACES, data=st.data())
     def get(self, place: Destination, data: st.DataObject) -> None:
         """Somebody asks for messages by id."""
-        message_ids = data.draw(st.lists(any_of(self.message_ids, place), max_size=5))
+        message_ids = data.draw(st.lists(self.a_message(place), max_size=5))
         self.agree("get", place, message_ids, self.now)
 
     @precondition(lambda self: len(self.model.boundaries(self.now)) > 8)
