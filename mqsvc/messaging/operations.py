@@ -29,6 +29,7 @@ class Operations:
     claims: Claims
     subscriptions: Subscriptions
     health: Health
+    waiting: Waiting
 
     @classmethod
     def over(
@@ -53,4 +54,5 @@ class Operations:
                 management, records, limits, now, SystemRandom().getrandbits
             ),
             health=Health((management, messages), queues, posts, claims, clock),
+            waiting=waiting,
         )

@@ -35,6 +35,14 @@ class Waiting:
         self._clock = clock
         self._now = milliseconds(clock)
         self._lines: dict[Destination, DeferredLock] = {}
+        self._signals: set[_Signal] = set()
+        self._is_finishing = False
+
+    def finish(self) -> None:
+        """Let everybody who waits go with what there is, and nobody wait any more."""
+        self._is_finishing = True
+        for signal in list(self._signals):
+            signal.give()
 
     async def together(
         self, destination: Destination, attempt: Attempt[Found], seconds: int
@@ -76,17 +84,19 @@ class Waiting:
     ) -> Found:
         signal = _Signal(self._clock)
         unsubscribe = self._bus.subscribe(destination, signal.give)
+        self._signals.add(signal)
         try:
             while True:
                 signal.reset()
                 found = await attempt()
                 now = self._now()
-                if found or now >= deadline:
+                if found or now >= deadline or self._is_finishing:
                     return found
                 ready = await self._store.next_ready(destination, now)
                 until = deadline if ready is None else min(ready, deadline)
                 await signal.wait((until - now) / 1000)
         finally:
+            self._signals.discard(signal)
             unsubscribe()
 
 

@@ -68,7 +68,7 @@ def make_site(
         routes += SubscriptionResource(operations.subscriptions, shapes).routes(kind)
     app = _make_app(routes, Entrance(signed_urls, limits, now))
     largest = max(limits.max_messages_post_size, limits.max_queue_metadata)
-    return CountingSite(Root(app), largest)
+    return CountingSite(Root(app), largest, operations.waiting.finish)
 
 
 def _make_app(routes: Sequence[Route], entrance: Entrance) -> Klein:

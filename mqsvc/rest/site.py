@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from io import BytesIO
 from typing import Any
 
@@ -69,16 +70,25 @@ class CountingSite(Site):
     """A site that knows how many requests it has not answered yet.
 
     :param largest_body: bytes of a body that any operation can take.
+    :param on_stop: called when no more connections are taken.
     """
 
     requestFactory = BoundedRequest
     displayTracebacks = False
 
-    def __init__(self, resource: IResource, largest_body: int) -> None:
+    def __init__(
+        self, resource: IResource, largest_body: int, on_stop: Callable[[], None]
+    ) -> None:
         # Forms are refused anyway, and looking for them costs more than routing.
         super().__init__(resource, parsePOSTFormSubmission=False)
         self.requests_in_flight = 0
         self._largest_body = largest_body
+        self._on_stop = on_stop
+
+    def stopFactory(self) -> None:
+        """The last port was closed."""
+        super().stopFactory()
+        self._on_stop()
 
     def getContentFile(self, length: int | None) -> BoundedBody:
         """Where twisted.web puts the body of a request."""

@@ -211,7 +211,14 @@ class AgreementMachine(RuleBasedStateMachine):
         """A worker claims; messages that were lent often enough move instead."""
         self.attempt(place, ttl, grace, limit, self.now, dead_letter)
 
-    def attempt(self, place: Destination, *arguments: Any) -> None:
+    @rule(place=PLACES, limit=LIMITS)
+    def fail_to_work(self, place: Destination, limit: int) -> None:
+        """A worker claims, and gives everything back at once."""
+        claim = self.attempt(place, 100, 60, limit, self.now, None)
+        if claim is not None:
+            self.agree("release", place, claim.id, self.now)
+
+    def attempt(self, place: Destination, *arguments: Any) -> Claim | None:
         """Claim, with what the model needs to do the same."""
         claimed: Claimed = answer(self.store.claim(place, *arguments))
         if claimed.claim is not None:
@@ -222,6 +229,7 @@ class AgreementMachine(RuleBasedStateMachine):
             self.take_over(GRAVEYARD, self.appended(GRAVEYARD))
         assert claimed == self.model.claim(place, *arguments)
         assert not self.given_messages, "the store moved more than the model"
+        return claimed.claim
 
     @rule(place=PLACES, ttl=CLAIM_TTLS, grace=GRACES, data=st.data())
     def renew(
