@@ -157,7 +157,7 @@ class Listener(Service):
             self.privilegedStartService()
         super().startService()
         if not _is_local(self.address):
-            log.warn(  # noqa: G010 - what twisted.logger calls it
+            log.warn(
                 "{address} can be reached from other machines, and this version "
                 "authenticates nobody: let only trusted ones through to it",
                 address=shown(self.address),
@@ -172,9 +172,7 @@ class Listener(Service):
         while self._in_flight() and self._clock.seconds() < deadline:
             await deferLater(self._clock, DRAIN_STEP_SECONDS)
         if unanswered := self._in_flight():
-            log.warn(  # noqa: G010 - what twisted.logger calls it
-                "stopping; requests left unanswered: {count}", count=unanswered
-            )
+            log.warn("stopping; requests left unanswered: {count}", count=unanswered)
 
     def stopService(self) -> Deferred[None]:
         """Take no more connections.

@@ -147,7 +147,7 @@ def make_root(
         settings.http, endpoint, site, lambda: site.requests_in_flight, clock
     )
     if settings.websocket:
-        log.warn(  # noqa: G010 - what twisted.logger calls it
+        log.warn(
             "websocket: this version does not serve the WebSocket API; nothing "
             "listens on {endpoint}",
             endpoint=settings.websocket,

@@ -47,6 +47,6 @@ class Limits(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         "trust+https",
     )
     client_id_uuid_safe: Literal["strict", "off"] = "strict"
-    min_length_client_id: Count = 10
-    max_length_client_id: Count = 36
+    min_length_client_id: Annotated[int, Meta(ge=1, le=64)] = 10
+    max_length_client_id: Annotated[int, Meta(ge=1, le=64)] = 36
     message_delete_with_claim_id: bool = False

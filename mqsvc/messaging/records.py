@@ -33,17 +33,23 @@ class Records:
         self._store = store
         self._limits = limits
         self._known: dict[Destination, Known] = {}
-        self._changes = 0
+        self._reading: dict[Destination, object] = {}
 
     async def know(self, destination: Destination) -> Known:
         """The record of a destination, if there is one, and its rules."""
         known = self._known.get(destination)
-        if known is None:
-            changes = self._changes
+        return await self._read(destination) if known is None else known
+
+    async def _read(self, destination: Destination) -> Known:
+        reading = self._reading[destination] = object()
+        try:
             known = self._describe(destination, await self._store.get(destination))
-            # Whoever changed something meanwhile may have made this answer old.
-            if changes == self._changes:
+            # Whoever changed the record meanwhile has made this answer old.
+            if self._reading.get(destination) is reading:
                 self._keep(destination, known)
+        finally:
+            if self._reading.get(destination) is reading:
+                del self._reading[destination]
         return known
 
     async def ensure(self, destination: Destination) -> None:
@@ -82,5 +88,5 @@ class Records:
         self._known[destination] = known
 
     def _forget(self, destination: Destination) -> None:
-        self._changes += 1
+        self._reading.pop(destination, None)
         self._known.pop(destination, None)

@@ -16,7 +16,7 @@ from threading import Thread
 from typing import Any, Generic, Protocol, TypeVar
 
 from attrs import frozen
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail
 from twisted.internet.interfaces import IReactorFromThreads
 from twisted.logger import Logger
 
@@ -135,20 +135,25 @@ class _JobThread:
         self._reactor = reactor
         self._calls: SimpleQueue[_Call[Any] | None] = SimpleQueue()
         self._connection: sqlite3.Connection | None = None
+        self._is_running = False
         self._stopped: Deferred[None] | None = None
 
     def start(self) -> None:
         """Begin to work."""
+        self._is_running = True
         Thread(target=self._work, name=type(self).__name__, daemon=True).start()
 
     def stop(self) -> Deferred[None]:
         """Finish what was submitted, close the connection, then fire."""
+        self._is_running = False
         self._stopped = Deferred()
         self._calls.put(None)
         return self._stopped
 
     def run(self, job: Job[Result]) -> Deferred[Result]:
         """See :class:`Worker`."""
+        if not self._is_running:
+            return fail(StoreUnavailable("The store is not running."))
         answer: Deferred[Result] = Deferred()
         self._calls.put(_Call(job, answer))
         return answer

@@ -14,7 +14,7 @@ from attrs import frozen
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
-from twisted.internet.task import Clock
+from twisted.internet.task import Clock, deferLater
 from twisted.trial.unittest import TestCase
 from twisted.web.client import Agent, HTTPConnectionPool, readBody
 from twisted.web.http_headers import Headers
@@ -79,10 +79,18 @@ class RestTestCase(TestCase):
         self.root = make_root(settings, reactor, clock=self.clock)
         self.root.privilegedStartService()
         self.root.startService()
-        self.addCleanup(self.root.stopService)
+        self.addCleanup(self._stop)
         await self.root.started
         self.port: int = self.root.addresses[0].port
         self._agent = Agent(reactor, pool=HTTPConnectionPool(reactor, persistent=False))
+
+    async def _stop(self) -> None:
+        # A request that is still held is given a while by the clock of the service.
+        stopping = self.root.stopService()
+        while not stopping.called:
+            self.clock.advance(1)
+            await deferLater(reactor, 0)
+        await stopping
 
     async def call(
         self,
@@ -115,6 +123,16 @@ class RestTestCase(TestCase):
     def call_soon(self, method: str, path: str, **options: Any) -> Deferred[Answer]:
         """Like :meth:`call`, under way at once and awaited later."""
         return Deferred.fromCoroutine(self.call(method, path, **options))
+
+    async def call_raw(self, method: str, path: str) -> Answer:
+        """Send a request without a body; the answer has the framing headers too."""
+        connection = await self.connect()
+        lines = [
+            *(f"{method} {path} HTTP/1.1", "Host: localhost", "Content-Length: 0"),
+            *(f"Client-ID: {CONSUMER}", f"X-Project-ID: {PROJECT}", "", ""),
+        ]
+        connection.send("\r\n".join(lines).encode())
+        return await connection.answer()
 
     async def connect(self) -> RawConnection:
         """A TCP connection for what a well-behaved client cannot send."""

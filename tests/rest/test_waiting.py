@@ -33,6 +33,15 @@ class WaitingTestCase(RestTestCase):
         for answer in answers:
             self.assertFalse(answer.called, "answered instead of waiting")
 
+    async def soon(self, answer: Deferred[Answer]) -> Answer:
+        """An answer that needs no more time to pass."""
+        for _ in range(5):
+            await self.settle()
+            # Timers that are due now and were set after the last step of the clock.
+            self.clock.advance(0)
+        self.assertTrue(answer.called, "still waiting for something that is there")
+        return await answer
+
     async def claiming(self, wait: int = 20, **options: Any) -> Deferred[Answer]:
         """A claim that waits."""
         return await self.waiting("POST", f"{CLAIMS}?wait={wait}", **options)
@@ -115,8 +124,17 @@ class ClaimTests(WaitingTestCase):
         await self.post("q", "late")
         answer = await self.claiming()
         await self.post("q", "early", delay=3)
+        await self.still_waiting(answer)
         self.clock.advance(3)
         self.assertEqual(["early"], self.bodies(await answer))
+
+    async def test_end_of_delay_while_looking(self) -> None:
+        """A delay that ends just while the waiting claim looks is not missed."""
+        await self.create("q", _default_message_delay=3)
+        answer = await self.claiming()
+        await self.post("q", 1)
+        self.clock.advance(3)
+        self.assertEqual([1], self.bodies(await self.soon(answer)))
 
     async def test_expiry_of_claim(self) -> None:
         """A message is claimed when another claim expires."""
@@ -288,6 +306,14 @@ class ListTests(WaitingTestCase):
         await self.still_waiting(answer)
         self.clock.advance(1)
         self.assertEqual([1], self.bodies(await answer))
+
+    async def test_end_of_delay_while_looking(self) -> None:
+        """A delay that ends just while the waiting list looks is not missed."""
+        await self.create("q", _default_message_delay=3)
+        answer = await self.listing()
+        await self.post("q", 1)
+        self.clock.advance(3)
+        self.assertEqual([1], self.bodies(await self.soon(answer)))
 
     async def test_delayed_on_request(self) -> None:
         """Who wants delayed messages waits for their post only."""

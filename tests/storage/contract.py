@@ -87,6 +87,8 @@ class StoreTests(Mixin):
     """What the tests of all concerns are written with."""
 
     open_store: OpenStore
+    timeout = 30
+    """Seconds after which a store that does not answer fails its test."""
 
     def setUp(self) -> None:
         self.now = START

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from random import SystemRandom
 from typing import Any
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import URL, Connection, func, select
 from sqlalchemy.exc import SQLAlchemyError
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
@@ -37,7 +37,7 @@ __all__ = ["SQLManagementStore", "SchemaTooNew", "open_sql_management"]
 
 
 def open_sql_management(
-    uri: str, reactor: IReactorFromThreads, threads: int = 4
+    uri: str | URL, reactor: IReactorFromThreads, threads: int = 4
 ) -> SQLManagementStore:
     """A store on the database of a URI, whose schema is made or brought up to date.
 

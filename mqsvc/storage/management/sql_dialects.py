@@ -81,7 +81,7 @@ def long_text() -> TypeEngine[str]:
     return Text().with_variant(MEDIUMTEXT(charset="utf8mb4"), "mysql", "mariadb")
 
 
-def make_engine(uri: str, connections: int) -> Engine:
+def make_engine(uri: str | URL, connections: int) -> Engine:
     """The connections to a database, none of them opened yet.
 
     A missing SQLite file is made, for its owner's eyes only.
@@ -95,9 +95,7 @@ def make_engine(uri: str, connections: int) -> Engine:
         return _make_pooled_engine(url, connections)
     except (ArgumentError, ImportError, OSError) as error:
         reason = str(error).splitlines()[0]
-        raise StoreOpenError(
-            f"the URI of the management store cannot be used: {reason}"
-        ) from error
+        raise StoreOpenError(f"this URI cannot be used: {reason}") from error
 
 
 def for_writing(engine: Engine) -> Engine:
