@@ -66,13 +66,17 @@ def _open(
     try:
         if not uri:
             return open_embedded()
-        scheme = uri.partition(":")[0]
-        if scheme not in drivers:
-            known = ", ".join(sorted(drivers))
-            raise StoreOpenError(f"there is no driver for {scheme!r}; known: {known}")
-        return drivers[scheme](uri, reactor)
+        return _driver(uri, drivers)(uri, reactor)
     except StoreOpenError as error:
         raise StoreOpenError(f"{option}: {error}") from error
+
+
+def _driver(uri: str, drivers: Mapping[str, Driver[Store]]) -> Driver[Store]:
+    scheme = uri.partition(":")[0]
+    if scheme not in drivers:
+        known = ", ".join(sorted(drivers))
+        raise StoreOpenError(f"there is no driver for {scheme!r}; known: {known}")
+    return drivers[scheme]
 
 
 def _embedded_management(path: str, reactor: Any) -> IManagementStore:

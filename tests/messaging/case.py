@@ -48,9 +48,7 @@ class OperationsTestCase(SynchronousTestCase):
 
     def over(self, management: Any, messages: Any) -> None:
         """Wire the operations over these stores."""
-        self.operations = Operations.over(
-            management, messages, self.limits, self.clock
-        )
+        self.operations = Operations.over(management, messages, self.limits, self.clock)
 
     @property
     def bus(self) -> Bus:
@@ -82,9 +80,7 @@ class OperationsTestCase(SynchronousTestCase):
         self.assertEqual({}, waiting._lines)
         self.assertEqual(set(), waiting._signals)
 
-    def post(
-        self, *bodies: Any, to: Destination = QUEUE, **fields: Any
-    ) -> list[str]:
+    def post(self, *bodies: Any, to: Destination = QUEUE, **fields: Any) -> list[str]:
         """Post one message for each body; their ids."""
         messages = [{"body": body, **fields} for body in bodies]
         return self.done(self.operations.messages.post(to, "producer", messages, 0))

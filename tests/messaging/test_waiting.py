@@ -45,9 +45,7 @@ class LineTests(OperationsTestCase):
         line = [self.claiming() for _ in range(1000)]
         self.messages.calls.clear()
         self.post("x")
-        self.assertEqual(
-            ["post", "claim", "claim", "next_ready"], self.messages.calls
-        )
+        self.assertEqual(["post", "claim", "claim", "next_ready"], self.messages.calls)
         self.assertEqual([b'"x"'], self.bodies(line[0]))
         for claiming in reversed(line[1:]):
             self.assertNoResult(claiming)
@@ -99,9 +97,7 @@ class LineTests(OperationsTestCase):
     def test_end_of_claim(self) -> None:
         """The head looks when the claim of another ends."""
         self.post("x")
-        other = self.done(
-            self.operations.claims.create(QUEUE, {"ttl": 60}, 1)
-        )
+        other = self.done(self.operations.claims.create(QUEUE, {"ttl": 60}, 1))
         self.clock.advance(45)
         head = self.claiming()
         self.clock.advance(14.999)
