@@ -75,7 +75,7 @@ prepare_environment() {
     is_current "$stamp$1" && return
     "$venv/bin/python" -m pip --version >/dev/null 2>&1 || make_environment
     say "Installing what mqsvc$1 needs into $venv (only once; about a minute) ..."
-    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check \
+    "$venv/bin/python" -m pip install -qq --disable-pip-version-check \
         --editable "$root$1" </dev/null >&2 ||
         fail "the installation failed, see above. It needs a Python package index."
     fingerprint >"$stamp"

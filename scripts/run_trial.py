@@ -9,7 +9,10 @@ that cannot be imported.
 from __future__ import annotations
 
 import argparse
+import os
 import sys
+import threading
+import time
 import unittest
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -18,6 +21,10 @@ from typing import Any, NamedTuple
 from twisted.python.failure import Failure
 from twisted.trial.reporter import TreeReporter
 from twisted.trial.runner import TestLoader, TrialRunner
+
+# How long a thread may take to end after the tests, and the process to end at all.
+THREAD_SECONDS = 5
+SECONDS_TO_END = 20
 
 
 class Counts(NamedTuple):
@@ -91,10 +98,37 @@ def run(names: Sequence[str]) -> Counts:
     suite = TestLoader().loadByNames(list(names), recurse=True)
     ignored = ignored_fixtures(suite)
     result = TrialRunner(CountingReporter).run(suite)
-    for name in ignored:
-        sys.stdout.write(f"{name} is never called by trial: use setUp instead.\n")
+    complaints = [
+        *(f"{name} is never called by trial: use setUp instead." for name in ignored),
+        *(f"The thread {name} outlives the tests." for name in lasting_threads()),
+    ]
+    sys.stdout.write("".join(f"{complaint}\n" for complaint in complaints))
     counts = result.counts()
-    return counts._replace(failed=counts.failed + len(ignored))
+    return counts._replace(failed=counts.failed + len(complaints))
+
+
+def lasting_threads() -> list[str]:
+    """Threads that would keep the process from ending."""
+    lasting = []
+    for thread in threading.enumerate():
+        if thread is not threading.current_thread() and not thread.daemon:
+            thread.join(THREAD_SECONDS)
+            if thread.is_alive():
+                lasting.append(thread.name)
+    return lasting
+
+
+def end_in_spite_of_threads(code: int) -> None:
+    """End the process soon, also when a thread that a test left would keep it.
+
+    Not at once: what measures this run is still to write down what it measured.
+    """
+
+    def end() -> None:
+        time.sleep(SECONDS_TO_END)
+        os._exit(code)
+
+    threading.Thread(target=end, daemon=True).start()
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -107,7 +141,9 @@ def main(arguments: Sequence[str]) -> int:
     counts = run(options.names)
     if counts_file:
         counts_file.write_text("{} {} {}\n".format(*counts))
-    return 0 if counts.passed and not counts.failed else 1
+    code = 0 if counts.passed and not counts.failed else 1
+    end_in_spite_of_threads(code)
+    return code
 
 
 if __name__ == "__main__":

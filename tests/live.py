@@ -5,7 +5,6 @@ Everything here blocks: it is for plain threads and for tests without a reactor.
 
 from __future__ import annotations
 
-import atexit
 import functools
 import os
 import random
@@ -21,6 +20,7 @@ from http.client import HTTPConnection
 from pathlib import Path
 from typing import NoReturn
 
+from twisted.internet import reactor
 from twisted.trial.unittest import FailTest, SkipTest
 
 CHECKOUT = Path(__file__).resolve().parent.parent
@@ -151,9 +151,10 @@ def _environment() -> dict[str, str]:
 def shared_server(*arguments: str) -> LiveServer:
     """A server that all tests of a run share: each takes a project of its own.
 
-    It is made at the first call and removed when the process ends.
+    It is made at the first call and removed at the end of the run, which trial tells
+    by shutting the reactor down.
     """
     server = LiveServer(*arguments)
-    atexit.register(server.remove)
+    reactor.addSystemEventTrigger("before", "shutdown", server.remove)
     server.start()
     return server

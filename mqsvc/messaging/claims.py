@@ -13,8 +13,9 @@ from twisted.python.failure import Failure
 from mqsvc.bus import Bus
 from mqsvc.clock import Now
 from mqsvc.messaging import checks
+from mqsvc.messaging.errors import MessagingError
 from mqsvc.messaging.limits import MIN_TTL, Limits
-from mqsvc.messaging.model import Claim, Claimed, DeadLetterRule, Destination
+from mqsvc.messaging.model import Claim, Destination
 from mqsvc.messaging.records import Records
 from mqsvc.messaging.waiting import MAX_WAIT, Waiting
 from mqsvc.storage.interfaces import IMessageStore
@@ -57,8 +58,8 @@ class Claims:
         size = checks.page_size(limit, self._limits.max_messages_per_claim_or_pop)
         checks.integer(wait, "wait", 0, MAX_WAIT)
 
-        async def attempt() -> tuple[Claim, ...]:
-            return await self._attempt(destination, terms, size)
+        def attempt() -> Deferred[tuple[Claim, ...]]:
+            return self._attempt(destination, terms, size)
 
         claims = await self._waiting.in_turn(destination, attempt, wait)
         return claims[0] if claims else None
@@ -73,49 +74,50 @@ class Claims:
             ),
         )
 
-    async def _attempt(
+    def _attempt(
         self, destination: Destination, terms: _Terms, limit: int
-    ) -> tuple[Claim, ...]:
-        """One claim, or nothing."""
-        rule = (await self._records.know(destination)).rules.dead_letter
-        while True:
-            claimed = await self._claim(destination, terms, limit, rule)
-            if claimed.dead_lettered and rule is not None:
-                await self._records.ensure(rule.target)
-                self._bus.publish(rule.target)
-            if claimed.claim is not None:
-                return (claimed.claim,)
-            # Where everything found was moved away, there may be more behind it.
-            if not claimed.dead_lettered:
-                return ()
+    ) -> Deferred[tuple[Claim, ...]]:
+        """One claim, or nothing; given back if the caller hangs up meanwhile."""
+        answer: Deferred[tuple[Claim, ...]] = Deferred()
 
-    def _claim(
-        self,
-        destination: Destination,
-        terms: _Terms,
-        limit: int,
-        rule: DeadLetterRule | None,
-    ) -> Deferred[Claimed]:
-        """Claim for a caller who may hang up meanwhile: then nobody keeps it."""
-        answer: Deferred[Claimed] = Deferred()
-
-        def succeed(claimed: Claimed) -> Any:
+        def succeed(claims: tuple[Claim, ...]) -> Any:
             if not answer.called:
-                return answer.callback(claimed)
-            if claimed.claim is None:
-                return None
-            return Deferred.fromCoroutine(self.release(destination, claimed.claim.id))
+                return answer.callback(claims)
+            return Deferred.fromCoroutine(self._give_back(destination, *claims))
 
         def fail(failure: Failure) -> None:
             if not answer.called:
                 answer.errback(failure)
 
-        outcome = self._store.claim(
-            destination, terms.ttl, terms.grace, limit, self._now(), rule
-        )
-        outcome.addCallbacks(succeed, fail)
-        outcome.addErrback(lambda f: self.log.failure("A claim was left alone", f))
+        step = Deferred.fromCoroutine(self._claim(destination, terms, limit))
+        step.addCallbacks(succeed, fail)
+        step.addErrback(lambda f: self.log.failure("A claim was left alone", f))
         return answer
+
+    async def _claim(
+        self, destination: Destination, terms: _Terms, limit: int
+    ) -> tuple[Claim, ...]:
+        rule = (await self._records.know(destination)).rules.dead_letter
+        while True:
+            claimed = await self._store.claim(
+                destination, terms.ttl, terms.grace, limit, self._now(), rule
+            )
+            claims = () if claimed.claim is None else (claimed.claim,)
+            if claimed.dead_lettered and rule is not None:
+                try:
+                    await self._records.ensure(rule.target)
+                except MessagingError:
+                    await self._give_back(destination, *claims)
+                    raise
+                self._bus.publish(rule.target)
+            # Where everything found was moved away, there may be more behind it.
+            if claims or not claimed.dead_lettered:
+                return claims
+
+    async def _give_back(self, destination: Destination, *claims: Claim) -> None:
+        """Release what nobody will ever know of."""
+        for claim in claims:
+            await self.release(destination, claim.id)
 
     async def get(self, destination: Destination, claim_id: str) -> Claim:
         """A live claim.

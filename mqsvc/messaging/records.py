@@ -7,12 +7,18 @@ directory belongs to one process.
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 from attrs import frozen
+from twisted.internet.defer import Deferred
 
 from mqsvc.messaging.limits import Limits
 from mqsvc.messaging.metadata import Rules, rules
 from mqsvc.messaging.model import Destination, JsonObject, Record
+from mqsvc.messaging.shield import shielded
 from mqsvc.storage.interfaces import IManagementStore
+
+Result = TypeVar("Result")
 
 MAX_KNOWN = 10_000
 """Destinations kept in memory; the one known longest makes room."""
@@ -57,26 +63,30 @@ class Records:
         if (await self.know(destination)).record is None:
             await self.create(destination, {})
 
-    async def create(self, destination: Destination, metadata: JsonObject) -> bool:
+    def create(self, destination: Destination, metadata: JsonObject) -> Deferred[bool]:
         """Make the record; fires with whether it is new."""
-        try:
-            return await self._store.create(destination, metadata)
-        finally:
-            self._forget(destination)
+        return self._change(destination, self._store.create(destination, metadata))
 
-    async def update(self, record: Record, metadata: JsonObject) -> Record | None:
+    def update(self, record: Record, metadata: JsonObject) -> Deferred[Record | None]:
         """Replace the metadata unless somebody else changed it: none, then."""
-        try:
-            return await self._store.update(record, metadata)
-        finally:
-            self._forget(record.destination)
+        step = self._store.update(record, metadata)
+        return self._change(record.destination, step)
 
-    async def delete(self, destination: Destination) -> None:
+    def delete(self, destination: Destination) -> Deferred[None]:
         """Remove the record and the subscriptions."""
-        try:
-            await self._store.delete(destination)
-        finally:
-            self._forget(destination)
+        return self._change(destination, self._store.delete(destination))
+
+    def _change(
+        self, destination: Destination, step: Deferred[Result]
+    ) -> Deferred[Result]:
+        """Forget a record when its change is over, be its caller there or not."""
+
+        def forget(result: Result) -> Result:
+            self._reading.pop(destination, None)
+            self._known.pop(destination, None)
+            return result
+
+        return shielded(step.addBoth(forget))
 
     def _describe(self, destination: Destination, record: Record | None) -> Known:
         metadata = {} if record is None else record.metadata
@@ -86,7 +96,3 @@ class Records:
         if len(self._known) >= MAX_KNOWN:
             del self._known[next(iter(self._known))]
         self._known[destination] = known
-
-    def _forget(self, destination: Destination) -> None:
-        self._reading.pop(destination, None)
-        self._known.pop(destination, None)

@@ -27,6 +27,9 @@ _END_OF_TIME = 253_402_300_800
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
 
+_CHANGE_ATTEMPTS = 10
+"""How often a change is made again to a subscription that others changed meanwhile."""
+
 _CHANGEABLE = ("subscriber", "ttl", "options")
 _FIXED = ("source", "queue", "project", "subscription_id")
 
@@ -120,14 +123,20 @@ class Subscriptions:
         :raise Conflict: another subscription there has the new subscriber.
         """
         values = self._changes(document)
-        subscription = await self.get(destination, subscription_id)
-        if "ttl" in values:
-            values["created"] = self._now()
-        if values.get("subscriber", subscription.subscriber) != subscription.subscriber:
-            values["confirmed"] = False
-        await self._store.update_subscription(
-            evolve(subscription, **values), self._now()
-        )
+        await self._change(destination, subscription_id, values)
+
+    async def _change(
+        self, destination: Destination, subscription_id: str, values: dict[str, Any]
+    ) -> None:
+        """Set members of a subscription, whoever else does so at the same time."""
+        for _ in range(_CHANGE_ATTEMPTS):
+            current = await self.get(destination, subscription_id)
+            changed = evolve(current, **values)
+            if changed.subscriber != current.subscriber:
+                changed = evolve(changed, confirmed=False)
+            if await self._store.update_subscription(changed, self._now(), current):
+                return
+        raise Conflict("Others change this subscription all the time. Try again.")
 
     def _changes(self, document: Any) -> dict[str, Any]:
         if not isinstance(document, Mapping):
@@ -136,7 +145,10 @@ class Subscriptions:
             if name in document:
                 raise UnusableSubscription("update", f"'{name}' cannot be changed.")
         given = {k: v for k, v in document.items() if v is not None}
-        values = self._values(given, self._now())
+        now = self._now()
+        values = self._values(given, now)
+        if "ttl" in values:
+            values["created"] = now
         if not values:
             raise UnusableSubscription(
                 "update", f"At least one of {', '.join(_CHANGEABLE)} is needed."
@@ -159,10 +171,7 @@ class Subscriptions:
         confirmed = document.get("confirmed") if isinstance(document, Mapping) else None
         if not isinstance(confirmed, bool):
             raise UnusableSubscription("confirm", "The 'confirmed' should be boolean.")
-        subscription = await self.get(destination, subscription_id)
-        await self._store.update_subscription(
-            evolve(subscription, confirmed=confirmed), self._now()
-        )
+        await self._change(destination, subscription_id, {"confirmed": confirmed})
 
 
 def _ttl(value: Any, now: int) -> int:

@@ -7,10 +7,11 @@ and when its time is up.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Awaitable, Callable, Sized
 from typing import TypeVar
 
-from twisted.internet.defer import Deferred, DeferredLock, TimeoutError, succeed
+from twisted.internet.defer import Deferred, TimeoutError, succeed
 from twisted.internet.interfaces import IReactorTime
 
 from mqsvc.bus import Bus
@@ -34,7 +35,7 @@ class Waiting:
         self._bus = bus
         self._clock = clock
         self._now = milliseconds(clock)
-        self._lines: dict[Destination, DeferredLock] = {}
+        self._lines: dict[Destination, _Line] = {}
         self._signals: set[_Signal] = set()
         self._is_finishing = False
 
@@ -67,16 +68,17 @@ class Waiting:
         if found or not seconds:
             return found
         deadline = self._now() + seconds * 1000
-        line = self._lines.setdefault(destination, DeferredLock())
+        line = self._lines.setdefault(destination, _Line())
         try:
-            await line.acquire().addTimeout(seconds, self._clock)
+            await line.join().addTimeout(seconds, self._clock)
         except TimeoutError:
             return found
         try:
             return await self._until(destination, attempt, deadline)
         finally:
-            line.release()
-            if not line.locked:
+            line.leave()
+            # Those behind may be gone meanwhile, and a new line may have formed.
+            if line.is_empty and self._lines.get(destination) is line:
                 del self._lines[destination]
 
     async def _until(
@@ -88,16 +90,55 @@ class Waiting:
         try:
             while True:
                 signal.reset()
+                # From before the attempt: what becomes ready during it counts too.
+                began = self._now()
                 found = await attempt()
-                now = self._now()
-                if found or now >= deadline or self._is_finishing:
+                if found or self._now() >= deadline or self._is_finishing:
                     return found
-                ready = await self._store.next_ready(destination, now)
+                ready = await self._store.next_ready(destination, began)
                 until = deadline if ready is None else min(ready, deadline)
-                await signal.wait((until - now) / 1000)
+                await signal.wait((until - self._now()) / 1000)
         finally:
             self._signals.discard(signal)
             unsubscribe()
+
+
+class _Line:
+    """People waiting one behind the other.
+
+    Like :class:`~twisted.internet.defer.DeferredLock`, except that a thousand who
+    leave as soon as it is their turn do not nest a thousand calls deep.
+    """
+
+    def __init__(self) -> None:
+        self._behind: deque[Deferred[None]] = deque()
+        self._has_head = False
+        self._is_moving = False
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nobody is there."""
+        return not self._has_head
+
+    def join(self) -> Deferred[None]:
+        """Fires when one is at the head; cancelling it leaves the line."""
+        if not self._has_head:
+            self._has_head = True
+            return succeed(None)
+        turn: Deferred[None] = Deferred(self._behind.remove)
+        self._behind.append(turn)
+        return turn
+
+    def leave(self) -> None:
+        """The head goes, and the next one takes its place."""
+        self._has_head = False
+        if self._is_moving:
+            return
+        self._is_moving = True
+        while self._behind and not self._has_head:
+            self._has_head = True
+            self._behind.popleft().callback(None)
+        self._is_moving = False
 
 
 class _Signal:

@@ -223,9 +223,13 @@ class IManagementStore(IStore):
     ) -> Deferred[list[Subscription]]:
         """Subscriptions of a destination by id, only ids greater than ``after``."""
 
-    def update_subscription(subscription: Subscription, now: int) -> Deferred[None]:
+    def update_subscription(
+        subscription: Subscription, now: int, expected: Subscription | None = None
+    ) -> Deferred[bool]:
         """Replace the live one with the same id and destination.
 
+        :param expected: as it was read; if somebody changed it since, nothing happens.
+        :return: fires with whether it was replaced.
         :raise SubscriptionDoesNotExist: it is gone.
         :raise Conflict: another live one of the destination has the subscriber.
         """

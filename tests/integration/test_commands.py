@@ -228,15 +228,21 @@ class TestTests(ScriptCase):
 class RunTrialTests(SynchronousTestCase):
     """``scripts/run_trial.py``."""
 
-    def counted(self, *names: str, **modules: str) -> tuple[str, int, str]:
+    def counted(
+        self,
+        *names: str,
+        program: tuple[str, ...] = (str(SCRIPTS / "run_trial.py"),),
+        **modules: str,
+    ) -> tuple[str, int, str]:
         """The counts, the exit code and the output of a run of some modules."""
         directory = Path(self.mktemp()).absolute()
         directory.mkdir()
         for name, text in modules.items():
             (directory / f"{name}.py").write_text(text)
         counts = directory / "counts"
-        command = [sys.executable, str(SCRIPTS / "run_trial.py")]
-        ended = run([*command, "--counts", str(counts), *names], os.environ, directory)
+        command = [sys.executable, *program, "--counts", str(counts), *names]
+        path = os.pathsep.join(map(str, (directory, SCRIPTS)))
+        ended = run(command, {**os.environ, "PYTHONPATH": path}, directory)
         return counts.read_text(), ended.returncode, ended.stdout
 
     def test_each_test_once(self) -> None:
@@ -267,3 +273,20 @@ class RunTrialTests(SynchronousTestCase):
         counts, code, output = self.counted("sample", sample=text)
         self.assertEqual((counts, code), ("1 1 0\n", 1))
         self.assertIn("sample.Tests.setUpClass is never called", output)
+
+    def test_lasting_thread(self) -> None:
+        """A thread that a test leaves running is a failure, and ends with the run."""
+        text = SAMPLE_TESTS.partition("    def test_fail(")[0]
+        text += (
+            "    def test_leak(self):\n"
+            "        import threading\n"
+            "        stuck = threading.Event().wait\n"
+            "        threading.Thread(target=stuck, name='stuck').start()\n"
+        )
+        quick = "import run_trial, sys; run_trial.THREAD_SECONDS = 0; "
+        quick += "run_trial.SECONDS_TO_END = 0; sys.exit(run_trial.main(sys.argv[1:]))"
+        counts, code, output = self.counted(
+            "sample", program=("-c", quick), sample=text
+        )
+        self.assertEqual((counts, code), ("2 1 0\n", 1))
+        self.assertIn("The thread stuck outlives the tests.", output)

@@ -173,6 +173,28 @@ class ProjectTests(IsolationTestCase):
         self.assertIn(answer.status, (400, 403))
         self.assertEqual(self.before, await self.state())
 
+    async def test_topics(self) -> None:
+        """Topics of another project are as far away."""
+        (message_id,) = await self.post("t", 1, kind="topics")
+        body = {"subscriber": SUBSCRIBER}
+        answer = await self.call("POST", "/v2/topics/t/subscriptions", json=body)
+        subscription_id = answer.json["subscription_id"]
+        paths = [
+            f"/v2/topics/t/messages/{message_id}",
+            f"/v2/topics/t/messages?ids={message_id}",
+            f"/v2/topics/t/subscriptions/{subscription_id}",
+        ]
+        for project in NEIGHBOURS:
+            topics = (await self.call("GET", "/v2/topics", project=project)).json
+            self.assertEqual([], topics["topics"])
+            requests = [asking("GET", path, project=project) for path in paths]
+            await self.refuses(404, "Not found", requests)
+            requests = [asking("DELETE", path, project=project) for path in paths]
+            requests.append(asking("DELETE", "/v2/topics/t", project=project))
+            requests.append(asking("POST", "/v2/topics/t/purge", project=project))
+            await self.gives(204, requests)
+        await self.gives(200, [asking("GET", path) for path in paths])
+
 
 class QueueTests(IsolationTestCase):
     """Another queue of the same project."""

@@ -117,6 +117,16 @@ class PostTests(RestTestCase):
         await self.post("q", None)
         self.assertEqual([None], await self.listed("q"))
 
+    async def test_encryption_without_key(self) -> None:
+        """What should be encrypted and cannot be is refused, never stored in clear."""
+        json = {"_enable_encrypt_messages": True}
+        answer = await self.call("PUT", "/v2/queues/q", json=json)
+        if answer.status == 201:
+            body = {"messages": [{"body": "secret"}]}
+            answer = await self.call("POST", PATH, json=body)
+        self.refused(answer, 400)
+        self.assertEqual([], await self.listed("q"))
+
     async def test_many_at_once(self) -> None:
         """The number of messages in a post is not limited, their order is kept."""
         ids = await self.post("q", *range(1000))

@@ -247,6 +247,7 @@ class NoFailureTests(RestTestCase):
                     for value in values:
                         query = urlencode({name: value})
                         probe(method, f"{path}?{query}", None, {})
+                probe(method, f"{path}?{'limit=1&' * 1000}", None, {})
 
         await self.probing(work)
 

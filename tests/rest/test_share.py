@@ -13,6 +13,9 @@ SHARE = "/v2/queues/shq/share"
 MESSAGES = "/v2/queues/shq/messages"
 FOREVER = "2100-01-01T00:00:00"
 
+BEYOND_THE_CALENDAR = ("9999-12-31T23:59:59-01:00", "0001-01-01T00:00:00+01:00")
+"""Times whose zone leads out of the years that have four digits."""
+
 ONE_PATH = "3b37861ee8da7d5d299a5f9fa781566f8efee4917b5295ddf0134f23141f616d"
 THREE_PATHS = "c94dcc21f611d36081f26bfa54de1861acbe936cb829f949f424cbbeb502988f"
 
@@ -132,6 +135,7 @@ class ShareTests(SharingTestCase):
             ),
             *({"expires": v} for v in ("soon", "2020-01-01", "2100-13-01T00:00:00")),
             *({"expires": v} for v in ("2027-01-15T07:59:59", "2027-01-14T23:00:00")),
+            *({"expires": v} for v in BEYOND_THE_CALENDAR),
             *({"unknown": 1}, {"path": ["messages"]}, {"project": "p2"}),
         ]
         requests = [asking("POST", SHARE, json=body) for body in bad]
@@ -196,6 +200,7 @@ class UseTests(SharingTestCase):
             *({"signature": "é"}, {"signature": ONE_PATH + "0"}),
             *({"expires": None}, {"expires": ""}, {"expires": "soon"}),
             *({"expires": "2100-01-02T00:00:00"}, {"expires": "4102444800"}),
+            *({"expires": text} for text in BEYOND_THE_CALENDAR),
             {"expires": past, "signature": sign(MESSAGES, "GET", past)},
             *({"methods": None}, {"methods": "GET,POST"}, {"methods": "POST"}),
             *({"methods": ""}, {"paths": ""}, {"paths": None}, {"paths": claims}),

@@ -16,11 +16,6 @@ MESSAGES = "/v2/queues/q/messages"
 class WaitingTestCase(RestTestCase):
     """A service with clients that wait."""
 
-    async def setUp(self) -> None:
-        """Let go of whoever still waits when a test fails."""
-        await super().setUp()
-        self.addCleanup(self.clock.advance, 60)
-
     async def waiting(self, method: str, path: str, **options: Any) -> Deferred[Answer]:
         """A request that was not answered at once."""
         answer = self.call_soon(method, path, **options)
@@ -184,6 +179,17 @@ class ClaimTests(WaitingTestCase):
         self.clock.advance(1)
         self.assertEqual(b"", self.expect(await answer, 204).body)
         self.assertEqual([], await self.queue_names())
+
+    async def test_nothing_came_to_several(self) -> None:
+        """Each of several clients is answered when its own time is over."""
+        answers = [await self.claiming(wait) for wait in (9, 5, 7)]
+        for seconds, done in ((5, [1]), (2, [1, 2]), (2, [0, 1, 2])):
+            self.clock.advance(seconds)
+            await self.settle()
+            found = [at for at, answer in enumerate(answers) if answer.called]
+            self.assertEqual(done, found)
+        for answer in answers:
+            self.expect(await answer, 204)
 
     async def test_longest(self) -> None:
         """One may wait for twenty seconds."""

@@ -603,8 +603,21 @@ class SubscriptionTests(ManagementTestCase):
             options={"a": [1]},
             confirmed=True,
         )
-        await self.store.update_subscription(new, NOW + 5)
+        self.assertIs(await self.store.update_subscription(new, NOW + 5), True)
         self.assertEqual(await self.listed(), [new])
+
+    async def test_update_what_was_read(self) -> None:
+        """An update takes effect only on what its caller has read, if it says so."""
+        first = subscription(1)
+        await self.store.subscribe(first, NOW)
+        second = subscription(1, confirmed=True)
+        third = subscription(1, options={"a": [1]})
+        update = self.store.update_subscription
+        self.assertIs(await update(second, NOW, first), True)
+        self.assertIs(await update(third, NOW, first), False)
+        self.assertEqual(await self.listed(), [second])
+        self.assertIs(await update(third, NOW, second), True)
+        self.assertEqual(await self.listed(), [third])
 
     async def test_update_frees_the_subscriber(self) -> None:
         """The subscriber that an update gave up may subscribe anew."""
@@ -878,10 +891,10 @@ class ConcurrencyTests(ManagementTestCase):
                 subscription(number, subscriber="http://s"), NOW
             )
         )
-        self.assertEqual(answers.count(None), 1)
+        self.assertEqual(answers.count(True), 1)
         conflicts = [answer for answer in answers if isinstance(answer, Conflict)]
         self.assertEqual(len(conflicts), 19)
-        winner = subscription(answers.index(None), subscriber="http://s")
+        winner = subscription(answers.index(True), subscriber="http://s")
         self.assertIn(winner, await self.store.subscriptions(queue("q"), 100, "", NOW))
 
     async def test_delete(self) -> None:

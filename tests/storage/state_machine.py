@@ -172,8 +172,8 @@ class AgreementMachine(RuleBasedStateMachine):
         return one_of_these_or(near, self.message_ids)
 
     def a_claim(self, place: Destination) -> st.SearchStrategy[str]:
-        """The id of a claim, most likely a live one of this destination."""
-        near = self.model.claim_ids(place, self.now)
+        """The id of a claim, most likely a recent one of this destination."""
+        near = self.model.claim_ids(place)[-4:]
         return one_of_these_or(near, self.claim_ids)
 
     @initialize(spans=POSTS)
@@ -254,15 +254,17 @@ class AgreementMachine(RuleBasedStateMachine):
             message_ids = [each.id for each in held.messages[:how_many]]
             self.agree("delete", place, message_ids, self.now, [claim_id])
 
-    @rule(place=PLACES, show_claims=st.booleans(), data=st.data())
-    def delete(
-        self, place: Destination, show_claims: bool, data: st.DataObject
-    ) -> None:
-        """Somebody deletes messages by id, showing any claims, none, or not asked."""
+    @rule(place=PLACES, data=st.data())
+    def delete(self, place: Destination, data: st.DataObject) -> None:
+        """Somebody deletes messages by id, whether they are claimed or not."""
         message_ids = data.draw(st.lists(self.a_message(place), max_size=2))
-        claim_ids = None
-        if show_claims:
-            claim_ids = data.draw(st.lists(self.a_claim(place), max_size=3))
+        self.agree("delete", place, message_ids, self.now)
+
+    @rule(place=PLACES, data=st.data())
+    def delete_showing_claims(self, place: Destination, data: st.DataObject) -> None:
+        """Somebody deletes messages by id, showing some claims or none."""
+        message_ids = data.draw(st.lists(self.a_message(place), max_size=2))
+        claim_ids = data.draw(st.lists(self.a_claim(place), max_size=2))
         arguments = (place, message_ids, self.now, claim_ids)
         refusals = self.model.refusals(*arguments)
         answered = answer(self.store.delete(*arguments))

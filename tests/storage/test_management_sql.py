@@ -10,7 +10,7 @@ from typing import Any
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import Column, Connection, Integer, MetaData, Table
+from sqlalchemy import URL, Column, Connection, Integer, MetaData, Table
 from sqlalchemy.dialects import mysql, postgresql, sqlite
 from sqlalchemy.engine import Dialect
 from sqlalchemy.exc import OperationalError
@@ -380,7 +380,13 @@ class OpenTests(SynchronousTestCase):
     def test_bad_uri(self) -> None:
         """A URI that names no known database is refused."""
         for uri in ("", "management.db", "nosuch:///file"):
-            self.assertIn("URI of the management store", self.refused(uri))
+            self.assertIn("URI cannot be used", self.refused(uri))
+
+    def test_odd_path(self) -> None:
+        """A URL made of a path names that path, whatever characters it has."""
+        path = new_path(self).with_name("a b?timeout=x#%20;.db")
+        open_sql_management(URL.create("sqlite", database=str(path)), reactor)
+        self.assertGreater(path.stat().st_size, 0)
 
     def test_password_is_not_shown(self) -> None:
         """The text that names a database keeps its password back."""

@@ -151,10 +151,15 @@ class SQLManagementStore(Service):
         )
 
     def update_subscription(
-        self, subscription: Subscription, now: int
-    ) -> Deferred[None]:
-        """Replace a subscription."""
-        return self._transactions.write(sql_subscriptions.update, subscription, now)
+        self,
+        subscription: Subscription,
+        now: int,
+        expected: Subscription | None = None,
+    ) -> Deferred[bool]:
+        """Compare and replace."""
+        return self._transactions.write(
+            sql_subscriptions.update, subscription, now, expected
+        )
 
     def unsubscribe(
         self, destination: Destination, subscription_id: str

@@ -155,9 +155,14 @@ def _make_sqlite_engine(url: URL, connections: int) -> Engine:
 def _configure_sqlite(connection: sqlite3.Connection, _record: object) -> None:
     # The driver would begin transactions too late, and end them before DDL.
     connection.isolation_level = None
-    connection.execute("PRAGMA journal_mode = WAL")
-    # In WAL mode FULL is what syncs the log at every commit.
-    connection.execute("PRAGMA synchronous = FULL")
+    try:
+        connection.execute("PRAGMA journal_mode = WAL")
+        # In WAL mode FULL is what syncs the log at every commit.
+        connection.execute("PRAGMA synchronous = FULL")
+    except sqlite3.Error:
+        # The pool drops a connection that fails here without closing it.
+        connection.close()
+        raise
 
 
 def _begin_sqlite(connection: Connection) -> None:

@@ -34,13 +34,21 @@ def subscribe(
 
 
 def get(
-    connection: Connection, destination: Destination, subscription_id: str, now: int
+    connection: Connection,
+    destination: Destination,
+    subscription_id: str,
+    now: int,
+    *,
+    for_update: bool = False,
 ) -> Subscription:
     """Read one live subscription.
 
+    :param for_update: keep others from changing it until the transaction ends.
     :raise SubscriptionDoesNotExist: there is none.
     """
     query = _live(destination, now).where(subscriptions.c.id == subscription_id)
+    if for_update:
+        query = query.with_for_update()
     row = connection.execute(query).first()
     if row is None:
         raise SubscriptionDoesNotExist(
@@ -63,13 +71,22 @@ def page(
     return [_subscription(row) for row in connection.execute(query)]
 
 
-def update(connection: Connection, subscription: Subscription, now: int) -> None:
-    """Replace a live subscription.
+def update(
+    connection: Connection,
+    subscription: Subscription,
+    now: int,
+    expected: Subscription | None,
+) -> bool:
+    """Replace a live subscription, unless it is not the one expected.
 
     :raise SubscriptionDoesNotExist: it is gone.
     :raise Conflict: the subscriber has another live one.
     """
-    get(connection, subscription.destination, subscription.id, now)
+    current = get(
+        connection, subscription.destination, subscription.id, now, for_update=True
+    )
+    if expected is not None and current != expected:
+        return False
     rival = _of_subscriber(connection, subscription, now)
     if rival is not None and rival.id != subscription.id:
         raise Conflict(
@@ -84,6 +101,7 @@ def update(connection: Connection, subscription: Subscription, now: int) -> None
         .values(_values(subscription))
     )
     connection.execute(change)
+    return True
 
 
 def unsubscribe(
