@@ -15,7 +15,7 @@ from mqsvc.clock import Now
 from mqsvc.messaging import checks
 from mqsvc.messaging.errors import MessagingError
 from mqsvc.messaging.limits import MIN_TTL, Limits
-from mqsvc.messaging.model import Claim, Destination
+from mqsvc.messaging.model import Claim, DeadLetterRule, Destination
 from mqsvc.messaging.records import Records
 from mqsvc.messaging.waiting import MAX_WAIT, Waiting
 from mqsvc.storage.interfaces import IMessageStore
@@ -58,8 +58,9 @@ class Claims:
         size = checks.page_size(limit, self._limits.max_messages_per_claim_or_pop)
         checks.integer(wait, "wait", 0, MAX_WAIT)
 
-        def attempt() -> Deferred[tuple[Claim, ...]]:
-            return self._attempt(destination, terms, size)
+        async def attempt() -> tuple[Claim, ...]:
+            rule = (await self._records.know(destination)).rules.dead_letter
+            return await self._attempt(destination, terms, size, rule)
 
         claims = await self._waiting.in_turn(destination, attempt, wait)
         return claims[0] if claims else None
@@ -75,7 +76,11 @@ class Claims:
         )
 
     def _attempt(
-        self, destination: Destination, terms: _Terms, limit: int
+        self,
+        destination: Destination,
+        terms: _Terms,
+        limit: int,
+        rule: DeadLetterRule | None,
     ) -> Deferred[tuple[Claim, ...]]:
         """One claim, or nothing; given back if the caller hangs up meanwhile."""
         answer: Deferred[tuple[Claim, ...]] = Deferred()
@@ -89,15 +94,18 @@ class Claims:
             if not answer.called:
                 answer.errback(failure)
 
-        step = Deferred.fromCoroutine(self._claim(destination, terms, limit))
+        step = Deferred.fromCoroutine(self._claim(destination, terms, limit, rule))
         step.addCallbacks(succeed, fail)
         step.addErrback(lambda f: self.log.failure("A claim was left alone", f))
         return answer
 
     async def _claim(
-        self, destination: Destination, terms: _Terms, limit: int
+        self,
+        destination: Destination,
+        terms: _Terms,
+        limit: int,
+        rule: DeadLetterRule | None,
     ) -> tuple[Claim, ...]:
-        rule = (await self._records.know(destination)).rules.dead_letter
         while True:
             claimed = await self._store.claim(
                 destination, terms.ttl, terms.grace, limit, self._now(), rule

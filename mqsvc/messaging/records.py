@@ -63,18 +63,19 @@ class Records:
         if (await self.know(destination)).record is None:
             await self.create(destination, {})
 
-    def create(self, destination: Destination, metadata: JsonObject) -> Deferred[bool]:
+    async def create(self, destination: Destination, metadata: JsonObject) -> bool:
         """Make the record; fires with whether it is new."""
-        return self._change(destination, self._store.create(destination, metadata))
+        step = self._store.create(destination, metadata)
+        return await self._change(destination, step)
 
-    def update(self, record: Record, metadata: JsonObject) -> Deferred[Record | None]:
+    async def update(self, record: Record, metadata: JsonObject) -> Record | None:
         """Replace the metadata unless somebody else changed it: none, then."""
         step = self._store.update(record, metadata)
-        return self._change(record.destination, step)
+        return await self._change(record.destination, step)
 
-    def delete(self, destination: Destination) -> Deferred[None]:
+    async def delete(self, destination: Destination) -> None:
         """Remove the record and the subscriptions."""
-        return self._change(destination, self._store.delete(destination))
+        await self._change(destination, self._store.delete(destination))
 
     def _change(
         self, destination: Destination, step: Deferred[Result]

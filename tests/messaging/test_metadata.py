@@ -151,15 +151,11 @@ class RulesTests(SynchronousTestCase):
             "_default_message_delay": 1,
             "_enable_encrypt_messages": True,
         }
-        self.assertEqual(
-            metadata.Rules(10, 60, 1, encrypt=True), self.rules(**stored)
-        )
+        self.assertEqual(metadata.Rules(10, 60, 1, encrypt=True), self.rules(**stored))
 
     def test_size_after_a_smaller_configuration(self) -> None:
         """A size stored under an older configuration does not exceed today's."""
-        self.assertEqual(
-            1000, self.rules(_max_messages_post_size=2000).max_post_size
-        )
+        self.assertEqual(1000, self.rules(_max_messages_post_size=2000).max_post_size)
 
     def test_dead_letters(self) -> None:
         """Messages are moved where both a queue and a count are given."""
@@ -228,8 +224,7 @@ def is_plainly_fine(policy: dict[str, Any]) -> bool:
         and shortest >= 1
         and longest >= shortest + 10
         and policy.get("retry_backoff_function") != "cubic"
-        and policy.get("ignore_subscription_override") in (None, True, False)
-        and policy.get("ignore_subscription_override") is not int(1)
+        and type(policy.get("ignore_subscription_override", True)) is bool
     )
 
 

@@ -127,9 +127,7 @@ class ParseTests(SynchronousTestCase):
     def test_round_trip(self, changes: list[Change]) -> None:
         """What is sent is what is read, whatever characters keys have."""
         wanted = [
-            Change(each.operation, each.key)
-            if each.operation == "remove"
-            else each
+            Change(each.operation, each.key) if each.operation == "remove" else each
             for each in changes
         ]
         self.assertEqual(wanted, parse_patch([documented(each) for each in changes]))
@@ -141,8 +139,10 @@ class ParseTests(SynchronousTestCase):
             | st.booleans()
             | st.integers()
             | st.sampled_from(["add", "remove", "/metadata/a", "/", "~"]),
-            lambda inner: st.lists(inner, max_size=3)
-            | st.dictionaries(st.sampled_from(["op", "path", "value"]), inner),
+            lambda inner: (
+                st.lists(inner, max_size=3)
+                | st.dictionaries(st.sampled_from(["op", "path", "value"]), inner)
+            ),
         )
     )
     def test_any_document(self, document: Any) -> None:

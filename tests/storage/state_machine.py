@@ -342,6 +342,8 @@ class AgreementMachine(RuleBasedStateMachine):
             self.agree("page", place, everything, self.now)
             self.agree("stats", place, self.now)
             self.agree("next_ready", place, self.now)
+            for claim_id in self.model.claim_ids(place)[-2:]:
+                self.agree("get_claim", place, claim_id, self.now)
 
 
 def machine_for(

@@ -2,16 +2,430 @@
 
 from __future__ import annotations
 
-from twisted.internet import reactor
-from twisted.trial.unittest import TestCase
+import random
+import re
+import sqlite3
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from threading import Event
+from typing import Any
 
-from mqsvc.storage.messages.sqlite import SQLiteMessageStore, open_sqlite_messages
-from tests.storage.contract import make_store_tests
+from hypothesis.stateful import run_state_machine_as_test
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.interfaces import IReactorFromThreads
+from twisted.trial.unittest import SynchronousTestCase, TestCase
+
+from mqsvc.messaging.errors import MessageIsClaimed, StoreUnavailable
+from mqsvc.messaging.model import Destination, Kind, Message, NewMessage, Selection
+from mqsvc.storage.errors import SchemaTooNew, StoreOpenError
+from mqsvc.storage.messages import sqlite_statements
+from mqsvc.storage.messages.sqlite import (
+    SQLiteMessageStore,
+    open_sqlite_messages,
+    prepare,
+)
+from mqsvc.storage.sqlite import Reader, Writer, connect
+from tests.storage.contract import ORDERS, START, make_store_tests
+from tests.storage.inline import InlineWorker
+from tests.storage.state_machine import PROFILE, machine_for
+
+EVERYTHING = Selection(10_000, include_claimed=True, include_delayed=True)
 
 
 def open_store(testcase: TestCase, path: str | None = None) -> SQLiteMessageStore:
     """A store with its threads, on a file of its own unless one is given."""
-    return open_sqlite_messages(path or testcase.mktemp(), reactor)
+    return open_sqlite_messages(path or testcase.mktemp(), IReactorFromThreads(reactor))
+
+
+def open_inline(path: str) -> SQLiteMessageStore:
+    """A store without threads, whose Deferreds have fired when they are returned."""
+    prepare(path)
+    # Random as hypothesis seeds it, so that a failure can be repeated.
+    return SQLiteMessageStore(
+        InlineWorker(path), InlineWorker(path), random.getrandbits
+    )
 
 
 globals().update(make_store_tests("SQLite", open_store))
+
+
+class AgreementTests(SynchronousTestCase):
+    """The driver against the model."""
+
+    def test_agreement(self) -> None:
+        """Store and model answer alike through any history."""
+        run_state_machine_as_test(machine_for(open_inline), settings=PROFILE)
+
+
+class FileTests(TestCase):
+    """The file that a store keeps its messages in."""
+
+    def setUp(self) -> None:
+        self.path = self.mktemp()
+
+    def test_schema_of_a_newer_program(self) -> None:
+        """A file of a newer version is refused, naming it and both versions."""
+        prepare(self.path)
+        connection = connect(self.path)
+        connection.execute("PRAGMA user_version = 99")
+        connection.close()
+        with self.assertRaises(SchemaTooNew) as caught:
+            open_store(self, self.path)
+        for fact in (self.path, "version 99", "up to 1", "newer mqsvc"):
+            self.assertIn(fact, str(caught.exception))
+
+    def test_no_database(self) -> None:
+        """A file that is something else is refused and left as it is."""
+        Path(self.path).write_bytes(b"tenants: 7\n" * 100)
+        with self.assertRaises(StoreOpenError) as caught:
+            open_store(self, self.path)
+        self.assertIn(self.path, str(caught.exception))
+        self.assertEqual(Path(self.path).read_bytes(), b"tenants: 7\n" * 100)
+
+    def test_no_folder(self) -> None:
+        """A file in a folder that does not exist is refused, naming the file."""
+        missing = f"{self.path}/messages"
+        with self.assertRaises(StoreOpenError) as caught:
+            open_store(self, missing)
+        self.assertIn(missing, str(caught.exception))
+
+    async def test_nobody_else_reads_it(self) -> None:
+        """Only the owner may read the file and those that SQLite puts beside it."""
+        store = open_store(self, self.path)
+        store.startService()
+        self.addCleanup(store.stopService)
+        await store.post(ORDERS, [NewMessage(b"1", 60)], "alice", START)
+        files = list(Path(self.path).parent.glob(f"{Path(self.path).name}*"))
+        self.assertGreater(len(files), 1)
+        self.assertEqual({each.stat().st_mode & 0o777 for each in files}, {0o600})
+
+    async def test_one_name_of_two_kinds(self) -> None:
+        """A queue and a topic of one name are apart, also in a file opened again."""
+        topic = Destination(ORDERS.project, Kind.TOPIC, ORDERS.name)
+        first = open_store(self, self.path)
+        first.startService()
+        for number, place in enumerate((ORDERS, topic)):
+            new = [NewMessage(str(number).encode(), 60)]
+            await first.post(place, new, "alice", START)
+        await first.stopService()
+        second = open_store(self, self.path)
+        second.startService()
+        self.addCleanup(second.stopService)
+        pages = [
+            await second.page(place, EVERYTHING, START) for place in (ORDERS, topic)
+        ]
+        self.assertEqual([[m.body for m in page] for page in pages], [[b"0"], [b"1"]])
+
+    async def test_durability(self) -> None:
+        """Both connections write ahead, and wait for the disk at every commit."""
+        for worker in workers(self, self.path):
+            settings = await worker.run(pragmas("journal_mode", "synchronous"))
+            self.assertEqual(settings, ["wal", 2])
+
+
+def workers(testcase: TestCase, path: str) -> tuple[Writer, Reader]:
+    """A writer and a reader of a file, started."""
+    prepare(path)
+    threads = IReactorFromThreads(reactor)
+    pair = Writer(path, threads), Reader(path, threads)
+    for worker in pair:
+        worker.start()
+        testcase.addCleanup(worker.stop)
+    return pair
+
+
+def pragmas(*names: str) -> Callable[[sqlite3.Connection], list[Any]]:
+    """A job that looks settings of its connection up."""
+    return lambda connection: [
+        connection.execute(f"PRAGMA {name}").fetchone()[0] for name in names
+    ]
+
+
+class GroupTests(TestCase):
+    """Jobs that are committed together."""
+
+    def setUp(self) -> None:
+        path = self.mktemp()
+        prepare(path)
+        self.path = path
+        self.writer = Writer(path, IReactorFromThreads(reactor))
+        self.reader = Reader(path, IReactorFromThreads(reactor))
+        self.store = SQLiteMessageStore(self.writer, self.reader, random.getrandbits)
+        self.store.startService()
+        self.addCleanup(self.store.stopService)
+        self.statements: list[str] = []
+
+    async def hold(self) -> Event:
+        """Keep the writer busy: what is asked until the event is set is one group."""
+        begun: Deferred[None] = Deferred()
+        go_on = Event()
+        self.addCleanup(go_on.set)
+
+        def wait(connection: sqlite3.Connection) -> None:
+            connection.set_trace_callback(self.statements.append)
+            reactor.callFromThread(begun.callback, None)
+            go_on.wait()
+
+        held = self.writer.run(wait)
+        held.addCallback(lambda _: self.statements.clear())
+        await begun
+        return go_on
+
+    def post(self, body: bytes) -> Deferred[list[str]]:
+        return self.store.post(ORDERS, [NewMessage(body, 60)], "alice", START)
+
+    async def bodies(self) -> list[bytes]:
+        """What is stored, whoever holds it."""
+        page: list[Message] = await self.store.page(ORDERS, EVERYTHING, START)
+        return [message.body for message in page]
+
+    async def assert_unavailable(self, *answers: Deferred[Any]) -> None:
+        """Each of them fails as if the store could not be reached."""
+        for answer in answers:
+            with self.assertRaises(StoreUnavailable):
+                await answer
+
+    async def test_one_commit(self) -> None:
+        """Everything that waits for the writer shares one commit."""
+        go_on = await self.hold()
+        posts = [self.post(b"%d" % number) for number in range(20)]
+        go_on.set()
+        await gatherResults(posts)
+        self.assertEqual(self.statements.count("COMMIT"), 1)
+        self.assertEqual(await self.bodies(), [b"%d" % n for n in range(20)])
+
+    async def test_refusal_is_its_own(self) -> None:
+        """A job that is refused fails alone in its group."""
+        ids = await self.post(b"claimed")
+        await self.store.claim(ORDERS, 60, 60, 1, START)
+        go_on = await self.hold()
+        before = self.post(b"before")
+        refused = self.store.delete(ORDERS, ids, START, [])
+        after = self.post(b"after")
+        go_on.set()
+        with self.assertRaises(MessageIsClaimed):
+            await refused
+        await gatherResults([before, after])
+        self.assertEqual(self.statements.count("COMMIT"), 1)
+        self.assertEqual(await self.bodies(), [b"claimed", b"before", b"after"])
+
+    async def test_broken_job_is_undone(self) -> None:
+        """A job that fails half-way leaves nothing, and the others of its group all."""
+
+        def half_done(connection: sqlite3.Connection) -> None:
+            connection.execute("DELETE FROM messages")
+            raise ZeroDivisionError
+
+        go_on = await self.hold()
+        before = self.post(b"before")
+        broken = self.writer.run(half_done)
+        after = self.post(b"after")
+        go_on.set()
+        with self.assertRaises(ZeroDivisionError):
+            await broken
+        await gatherResults([before, after])
+        self.assertEqual(await self.bodies(), [b"before", b"after"])
+
+    async def test_statement_that_fails(self) -> None:
+        """A statement that SQLite refuses fails its job alone, and is logged."""
+        go_on = await self.hold()
+        before = self.post(b"before")
+        broken = self.writer.run(
+            lambda connection: connection.execute("INSERT INTO cleared VALUES ('x')")
+        )
+        after = self.post(b"after")
+        go_on.set()
+        await self.assert_unavailable(broken)
+        self.assertEqual(len(self.flushLoggedErrors(sqlite3.IntegrityError)), 1)
+        await gatherResults([before, after])
+        self.assertEqual(await self.bodies(), [b"before", b"after"])
+
+    async def test_failed_commit(self) -> None:
+        """Nothing of a group is acknowledged when its commit fails."""
+
+        def no_commit(action: int, operation: str | None, *_: str | None) -> int:
+            return sqlite3.SQLITE_DENY if operation == "COMMIT" else sqlite3.SQLITE_OK
+
+        ids = await self.post(b"stored")
+        await self.store.claim(ORDERS, 60, 60, 1, START)
+        go_on = await self.hold()
+        posts = [self.post(b"lost"), self.post(b"lost")]
+        refused = self.store.delete(ORDERS, ids, START, [])
+        forbid = self.writer.run(
+            lambda connection: connection.set_authorizer(no_commit)
+        )
+        go_on.set()
+        await self.assert_unavailable(*posts, refused, forbid)
+        self.assertEqual(await self.bodies(), [b"stored"])
+        await self.post(b"later")
+        self.assertEqual(await self.bodies(), [b"stored", b"later"])
+
+    async def test_full_disk(self) -> None:
+        """When the disk is full a group fails as a whole, and later ones are tried."""
+        await self.post(b"stored")
+        go_on = await self.hold()
+        fill = self.writer.run(pragmas("max_page_count = 1"))
+        posts = [self.post(b"lost"), self.post(b"lost" * 50_000), self.post(b"lost")]
+        go_on.set()
+        await self.assert_unavailable(fill, *posts)
+        self.assertEqual(await self.bodies(), [b"stored"])
+        await self.post(b"later")
+        self.assertEqual(await self.bodies(), [b"stored", b"later"])
+
+    async def test_lost_connection(self) -> None:
+        """A writer that lost its connection fails the group and opens another."""
+        await self.post(b"stored")
+        go_on = await self.hold()
+        posts = [self.post(b"lost")]
+        close = self.writer.run(lambda connection: connection.close())
+        posts.append(self.post(b"lost"))
+        go_on.set()
+        await self.assert_unavailable(close, *posts)
+        await self.post(b"later")
+        self.assertEqual(await self.bodies(), [b"stored", b"later"])
+
+    async def test_lost_connection_of_the_reader(self) -> None:
+        """A reader that lost its connection opens another."""
+        await self.post(b"stored")
+        await self.assert_unavailable(
+            self.reader.run(lambda connection: connection.close())
+        )
+        self.assertEqual(await self.bodies(), [b"stored"])
+
+    async def test_locked_file(self) -> None:
+        """A lock that somebody keeps is an unavailable store, until it is gone."""
+        await self.writer.run(pragmas("busy_timeout = 0"))
+        other = connect(self.path)
+        self.addCleanup(other.close)
+        other.execute("BEGIN IMMEDIATE")
+        await self.assert_unavailable(self.post(b"lost"))
+        self.assertEqual(await self.bodies(), [])
+        other.execute("ROLLBACK")
+        await self.post(b"later")
+        self.assertEqual(await self.bodies(), [b"later"])
+
+
+def statements() -> Iterator[tuple[str, str]]:
+    """Each SQL statement of the driver, with its name."""
+    for name, value in vars(sqlite_statements).items():
+        texts = value.values() if isinstance(value, dict) else [value]
+        for text in texts:
+            if name.isupper() and re.match(r"\s*(SELECT|INSERT|UPDATE|DELETE)", text):
+                yield name, text
+
+
+def plan(connection: sqlite3.Connection, statement: str) -> list[list[str]]:
+    """The steps by which SQLite would run it, those of one loop together."""
+    names = re.findall(r":(\w+)", statement)
+    values = dict.fromkeys(names) if names else [None] * statement.count("?")
+    rows = connection.execute(f"EXPLAIN QUERY PLAN {statement}", values)
+    loops: defaultdict[int, list[str]] = defaultdict(list)
+    for _, parent, _, detail in rows:
+        loops[parent].append(detail)
+    return list(loops.values())
+
+
+class PlanTests(SynchronousTestCase):
+    """How SQLite goes about the driver's statements."""
+
+    def setUp(self) -> None:
+        path = self.mktemp()
+        prepare(path)
+        self.connection = connect(path)
+        self.addCleanup(self.connection.close)
+
+    def test_all_statements_are_found(self) -> None:
+        """The statements of every operation are among those looked at."""
+        names = {name for name, _ in statements()}
+        self.assertLessEqual(
+            {"PAGE", "BY_POSITION", "CLAIM_ROWS", "RENEW_ROWS", "STATS", "SWEEP_DUE"},
+            names,
+        )
+
+    def test_no_table_is_scanned(self) -> None:
+        """Tables that grow with the messages are only entered by an index."""
+        scan = re.compile(r"SCAN (messages|destinations|claims)\b")
+        for name, statement in statements():
+            for loop in plan(self.connection, statement):
+                for step in loop:
+                    self.assertIsNone(scan.match(step), f"{name}: {step}")
+
+    def test_only_little_is_sorted(self) -> None:
+        """What is sorted is a limited part already, or what no sweep has seen yet."""
+        little = re.compile(r"SCAN \(?subquery|SEARCH messages .* messages_waiting ")
+        sorted_loops = [
+            (name, loop)
+            for name, statement in statements()
+            for loop in plan(self.connection, statement)
+            if any("TEMP B-TREE" in step for step in loop)
+        ]
+        self.assertNotEqual(sorted_loops, [])
+        for name, (source, *_) in sorted_loops:
+            self.assertTrue(little.match(source), f"{name}: {source}")
+
+
+class CostTests(SynchronousTestCase):
+    """What an operation costs, in instructions of SQLite's virtual machine."""
+
+    def setUp(self) -> None:
+        self.instructions = 0
+
+    def backlog(self, size: int) -> tuple[SQLiteMessageStore, InlineWorker]:
+        """A store with so many messages each claimed, delayed, free and elsewhere."""
+        path = self.mktemp()
+        prepare(path)
+        worker = InlineWorker(path)
+        store = SQLiteMessageStore(worker, worker, random.getrandbits)
+        store.startService()
+        self.addCleanup(store.stopService)
+        elsewhere = Destination("neighbour", Kind.QUEUE, "orders")
+        for place, delay in ((ORDERS, 0), (ORDERS, 900), (ORDERS, 0), (elsewhere, 0)):
+            new = [NewMessage(b"1", 3600, delay)] * size
+            self.successResultOf(store.post(place, new, "alice", START))
+        self.successResultOf(store.claim(ORDERS, 600, 60, size, START))
+        self.successResultOf(worker.run(self.count_instructions))
+        return store, worker
+
+    def count_instructions(self, connection: sqlite3.Connection) -> None:
+        def count() -> int:
+            self.instructions += 1
+            return 0
+
+        connection.set_progress_handler(count, 1)
+
+    def costs(self, size: int) -> dict[str, int]:
+        """What each operation costs with such a backlog."""
+        store, _ = self.backlog(size)
+        everything = Selection(10, include_claimed=True, include_delayed=True)
+        first, *_, last = self.successResultOf(
+            store.page(ORDERS, Selection(size), START)
+        )
+        operations: dict[str, Callable[[], Deferred[Any]]] = {
+            "post": lambda: store.post(ORDERS, [NewMessage(b"1", 60)], "bob", START),
+            "page": lambda: store.page(ORDERS, Selection(10), START),
+            "page of all": lambda: store.page(ORDERS, everything, START),
+            "page after": lambda: store.page(ORDERS, Selection(10, first.id), START),
+            "get": lambda: store.get(ORDERS, [first.id, last.id], START),
+            "stats": lambda: store.stats(ORDERS, START),
+            "next_ready": lambda: store.next_ready(ORDERS, START),
+            "delete": lambda: store.delete(ORDERS, [first.id, last.id], START, []),
+            "pop": lambda: store.pop(ORDERS, 10, START),
+            "claim": lambda: store.claim(ORDERS, 60, 60, 10, START),
+            "sweep": lambda: store.sweep(START),
+            "clear": lambda: store.clear(ORDERS),
+        }
+        return {name: self.cost(call) for name, call in operations.items()}
+
+    def cost(self, call: Callable[[], Deferred[Any]]) -> int:
+        before = self.instructions
+        self.successResultOf(call())
+        return self.instructions - before
+
+    def test_flat(self) -> None:
+        """No operation costs more when thirty times as much is waiting."""
+        small, large = self.costs(100), self.costs(3000)
+        for operation, cost in small.items():
+            self.assertGreater(cost, 0, operation)
+            self.assertLess(large[operation], cost * 1.1, operation)

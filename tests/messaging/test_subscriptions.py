@@ -1,0 +1,286 @@
+"""Subscriptions: what is accepted, what a change keeps, and changes that meet."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mqsvc.messaging.errors import (
+    Conflict,
+    InvalidBody,
+    InvalidRequest,
+    SubscriptionDoesNotExist,
+    UnusableSubscription,
+)
+from mqsvc.messaging.limits import Limits
+from mqsvc.messaging.model import Kind, Subscription
+from mqsvc.storage.ids import format_id
+from tests.messaging.case import EPOCH, NOW, OTHER, QUEUE, OperationsTestCase
+
+HOOK = "http://example.org/hook"
+UNKNOWN = format_id(1, 2)
+
+LAST_SECOND = 253_402_300_799
+"""The last one of the year 9999."""
+
+
+class SubscriptionTestCase(OperationsTestCase):
+    """Operations on subscriptions."""
+
+    def setUp(self) -> None:
+        """Give the operations a short name."""
+        super().setUp()
+        self.subscriptions = self.operations.subscriptions
+
+    def subscribe(self, subscriber: str = HOOK, **document: Any) -> Subscription:
+        """A new subscription, or the one there is."""
+        document["subscriber"] = subscriber
+        return self.done(self.subscriptions.create(QUEUE, document))
+
+    def get(self, subscription_id: str) -> Subscription:
+        """A subscription as it is stored."""
+        return self.done(self.subscriptions.get(QUEUE, subscription_id))
+
+    def confirm(self, subscription_id: str, confirmed: bool = True) -> None:
+        """The subscriber agrees, or not any more."""
+        document = {"confirmed": confirmed}
+        self.done(self.subscriptions.confirm(QUEUE, subscription_id, document))
+
+
+class CreateTests(SubscriptionTestCase):
+    """New subscriptions."""
+
+    def test_defaults(self) -> None:
+        """Only a subscriber is needed; the queue is made."""
+        made = self.subscribe()
+        self.assertEqual(made, self.get(made.id))
+        self.assertEqual(
+            (QUEUE, HOOK, 3600, NOW, {}, False),
+            (
+                *(made.destination, made.subscriber, made.ttl),
+                *(made.created, made.options, made.confirmed),
+            ),
+        )
+        self.assertEqual(1, self.done(self.operations.queues.count("p1", Kind.QUEUE)))
+
+    def test_ids_sort_by_creation(self) -> None:
+        """Later subscriptions have greater ids."""
+        ids = []
+        for number in range(5):
+            ids.append(self.subscribe(f"{HOOK}/{number}").id)
+            self.clock.advance(1)
+        self.assertEqual(sorted(ids), ids)
+
+    def test_duplicate(self) -> None:
+        """Subscribing again gives the same one back, unchanged."""
+        made = self.subscribe(ttl=100)
+        self.assertEqual(made, self.subscribe(ttl=200, options={"a": 1}))
+
+    def test_confirmed_duplicate(self) -> None:
+        """A subscriber that has agreed already is a conflict."""
+        self.confirm(self.subscribe().id)
+        document = {"subscriber": HOOK}
+        self.fails(Conflict, self.subscriptions.create(QUEUE, document))
+
+    def test_subscribers(self) -> None:
+        """The scheme counts, in any case, and nothing behind it."""
+        for subscriber in (
+            "http:",
+            "HTTPS://x",
+            "mailto:a@b?subject=c",
+            "trust+http://x",
+        ):
+            self.assertEqual(subscriber, self.subscribe(subscriber).subscriber)
+        for subscriber in (
+            *("ftp://x", "http", "//x", ":", " http://x", "1http://x", "trust http:x"),
+            *("", None, 5, ["http://x"], {}),
+        ):
+            document = {"subscriber": subscriber}
+            self.fails(InvalidRequest, self.subscriptions.create(OTHER, document))
+
+    def test_ttl(self) -> None:
+        """A ttl is from a minute to the end of the year 9999."""
+        most = LAST_SECOND - EPOCH
+        for ttl in (60, most):
+            self.assertEqual(ttl, self.subscribe(f"{HOOK}/{ttl}", ttl=ttl).ttl)
+        for ttl in (59, 0, -1, most + 1, None, "60", 60.0, True):
+            document = {"subscriber": HOOK, "ttl": ttl}
+            self.fails(InvalidRequest, self.subscriptions.create(OTHER, document))
+
+    def test_options(self) -> None:
+        """Options are an object or nothing; of them the retry policy is checked."""
+        for options in ({}, {"a": [1]}, {"_retry_policy": {"minimum_delay": 5}}):
+            made = self.subscribe(f"{HOOK}/{options}", options=options)
+            self.assertEqual(options, made.options)
+        self.assertEqual({}, self.subscribe(options=None).options)
+        for options in ([], "x", 0, {"_retry_policy": {"minimum_delay": 0}}):
+            document = {"subscriber": HOOK, "options": options}
+            self.fails(InvalidRequest, self.subscriptions.create(OTHER, document))
+
+    def test_refused(self) -> None:
+        """What is refused makes no queue."""
+        for document in (None, [], "x", {}, {"ttl": 60}):
+            self.fails(InvalidBody, self.subscriptions.create(QUEUE, document))
+        self.assertEqual([], self.management.calls)
+
+    def test_own_fields_only(self) -> None:
+        """A client cannot set what is not its own."""
+        made = self.subscribe(confirmed=True, id=UNKNOWN, source="other", created=0)
+        self.assertEqual((False, NOW), (made.confirmed, made.created))
+        self.assertNotEqual(UNKNOWN, made.id)
+
+    def test_other_schemes(self) -> None:
+        """Which schemes there are is a matter of configuration."""
+        self.limits = Limits(subscriber_types=("gopher",))
+        self.over(self.management, self.messages)
+        subscriptions = self.operations.subscriptions
+        self.done(subscriptions.create(QUEUE, {"subscriber": "gopher://x"}))
+        error = self.fails(
+            InvalidRequest, subscriptions.create(QUEUE, {"subscriber": HOOK})
+        )
+        self.assertIn("must be supported in the list gopher", error.description)
+
+
+class UpdateTests(SubscriptionTestCase):
+    """Changes of subscriptions."""
+
+    def setUp(self) -> None:
+        """Have a confirmed subscription of some age."""
+        super().setUp()
+        made = self.subscribe(options={"a": 1})
+        self.id = made.id
+        self.confirm(self.id)
+        self.clock.advance(10)
+
+    def update(self, **document: Any) -> Subscription:
+        """The subscription after a change."""
+        self.done(self.subscriptions.update(QUEUE, self.id, document))
+        return self.get(self.id)
+
+    def test_ttl(self) -> None:
+        """A new ttl counts from now."""
+        changed = self.update(ttl=100)
+        self.assertEqual((100, NOW + 10_000), (changed.ttl, changed.created))
+        self.assertEqual(({"a": 1}, True), (changed.options, changed.confirmed))
+
+    def test_options(self) -> None:
+        """New options replace the old, and the time goes on."""
+        changed = self.update(options={"b": 2})
+        self.assertEqual(({"b": 2}, NOW), (changed.options, changed.created))
+        self.assertTrue(changed.confirmed)
+
+    def test_subscriber(self) -> None:
+        """A new subscriber has not agreed yet; the old one named again has."""
+        self.assertTrue(self.update(subscriber=HOOK).confirmed)
+        changed = self.update(subscriber="http://other")
+        self.assertEqual(
+            ("http://other", False), (changed.subscriber, changed.confirmed)
+        )
+
+    def test_nulls(self) -> None:
+        """Null beside a change means no change; alone it is none."""
+        self.assertEqual(HOOK, self.update(subscriber=None, ttl=100).subscriber)
+        for document in ({}, {"ttl": None}, {"other": 1}):
+            error = self.fails(
+                UnusableSubscription,
+                self.subscriptions.update(QUEUE, self.id, document),
+            )
+            self.assertEqual("Unable to update subscription", error.title)
+
+    def test_fixed(self) -> None:
+        """What cannot be changed is refused, whatever else is changed."""
+        for name in ("source", "queue", "project", "subscription_id"):
+            document = {name: "x", "ttl": 100}
+            self.fails(
+                UnusableSubscription,
+                self.subscriptions.update(QUEUE, self.id, document),
+            )
+        self.assertEqual(3600, self.get(self.id).ttl)
+
+    def test_refused(self) -> None:
+        """Values are checked as for a new one."""
+        for document in ([], None, "x"):
+            error = self.fails(
+                InvalidBody, self.subscriptions.update(QUEUE, self.id, document)
+            )
+            self.assertEqual("Subscriptions must be a dict.", error.description)
+        for document in ({"ttl": 59}, {"subscriber": "x"}, {"options": []}):
+            self.fails(
+                InvalidRequest, self.subscriptions.update(QUEUE, self.id, document)
+            )
+
+    def test_subscriber_of_another(self) -> None:
+        """Two subscriptions of a queue cannot have one subscriber."""
+        self.subscribe("http://other")
+        document = {"subscriber": "http://other"}
+        self.fails(Conflict, self.subscriptions.update(QUEUE, self.id, document))
+
+    def test_missing(self) -> None:
+        """What is unknown, expired or of another queue cannot be changed."""
+        document = {"ttl": 60}
+        self.fails(
+            SubscriptionDoesNotExist,
+            self.subscriptions.update(OTHER, self.id, document),
+        )
+        self.fails(
+            SubscriptionDoesNotExist,
+            self.subscriptions.update(QUEUE, UNKNOWN, document),
+        )
+        self.clock.advance(3590)
+        self.fails(
+            SubscriptionDoesNotExist,
+            self.subscriptions.update(QUEUE, self.id, document),
+        )
+
+    def test_confirm(self) -> None:
+        """Agreement is given and taken back; nothing else changes."""
+        before = self.get(self.id)
+        self.confirm(self.id, confirmed=False)
+        self.assertFalse(self.get(self.id).confirmed)
+        self.confirm(self.id)
+        self.assertEqual(before, self.get(self.id))
+
+    def test_refused_confirmation(self) -> None:
+        """Agreement is true or false."""
+        for document in (None, [], {}, {"confirmed": 1}, {"confirmed": None}, "true"):
+            error = self.fails(
+                UnusableSubscription,
+                self.subscriptions.confirm(QUEUE, self.id, document),
+            )
+            self.assertEqual("The 'confirmed' should be boolean.", error.description)
+
+    def test_confirmation_beside_a_change(self) -> None:
+        """A confirmation that overlaps a change does not undo it."""
+        answer = self.management.hold_answer("subscription")
+        document = {"confirmed": True}
+        confirming = self.start(self.subscriptions.confirm(QUEUE, self.id, document))
+        self.update(subscriber="http://other")
+        answer.callback(None)
+        self.successResultOf(confirming)
+        self.assertEqual("http://other", self.get(self.id).subscriber)
+
+
+class ListTests(SubscriptionTestCase):
+    """Lists and removal."""
+
+    def test_pages(self) -> None:
+        """Ten without a limit, one to twenty with one, by id."""
+        made = []
+        for number in range(25):
+            made.append(self.subscribe(f"{HOOK}/{number}").id)
+            self.clock.advance(1)
+        for limit, after, expected in (
+            (None, "", made[:10]),
+            (20, "", made[:20]),
+            (20, made[19], made[20:]),
+        ):
+            page = self.done(self.subscriptions.page(QUEUE, limit, after))
+            self.assertEqual(expected, [each.id for each in page])
+        for limit in (0, 21):
+            self.fails(InvalidRequest, self.subscriptions.page(QUEUE, limit, ""))
+
+    def test_delete(self) -> None:
+        """What is deleted is gone; what is not there is no error."""
+        made = self.subscribe()
+        for _ in range(2):
+            self.done(self.subscriptions.delete(QUEUE, made.id))
+            self.fails(SubscriptionDoesNotExist, self.subscriptions.get(QUEUE, made.id))
