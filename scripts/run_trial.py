@@ -103,6 +103,8 @@ def run(names: Sequence[str]) -> Counts:
         *(f"The thread {name} outlives the tests." for name in lasting_threads()),
     ]
     sys.stdout.write("".join(f"{complaint}\n" for complaint in complaints))
+    # A process that is ended in spite of its threads flushes nothing.
+    sys.stdout.flush()
     counts = result.counts()
     return counts._replace(failed=counts.failed + len(complaints))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+import re
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -17,6 +18,10 @@ _FORMAT = "%Y-%m-%dT%H:%M:%S"
 _DAY = timedelta(days=1)
 _SHAREABLE = ("messages", "subscriptions", "claims")
 _KEYS = {"paths", "methods", "expires"}
+_METHOD = re.compile(r"[A-Za-z]+\Z")
+
+_SEPARATOR = frozenset("\\")
+"""What would let a part of the signed text be taken for the next one."""
 
 
 def sign(
@@ -71,9 +76,8 @@ class SignedUrls:
             raise InvalidRequest("This server signs no URLs: it has no secret key.")
         if unknown := set(document) - _KEYS:
             raise InvalidRequest(f"Unknown keys: {', '.join(sorted(unknown))}.")
-        base = f"/v2/queues/{destination.name}"
-        paths = [f"{base}/{p}" for p in sorted(_names(document, "paths", "messages"))]
-        methods = sorted(_names(document, "methods", "GET"))
+        paths = _paths(document, f"/v2/queues/{destination.name}")
+        methods = _methods(document)
         expires = _expiry(document.get("expires"), _moment(now)).strftime(_FORMAT)
         project = destination.project
         signature = sign(self._secret, paths, methods, project, expires)
@@ -95,6 +99,7 @@ class SignedUrls:
             raise UnknownRoute from None
         granted = (
             self._secret is not None
+            and not _SEPARATOR.intersection("".join((*paths, *methods)))
             and method in methods
             and any(path == p or path.startswith(f"{p}/") for p in paths if p)
             and expires > _moment(now)
@@ -127,11 +132,23 @@ def _names(document: Mapping[str, Any], key: str, default: str) -> list[str]:
         return [default]
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise InvalidBody(f"'{key}' must be an array of strings.")
-    if key == "paths" and not set(names) <= set(_SHAREABLE):
+    return names
+
+
+def _paths(document: Mapping[str, Any], base: str) -> list[str]:
+    names = _names(document, "paths", "messages")
+    if not set(names) <= set(_SHAREABLE):
         raise InvalidRequest(
             f"Paths must be supported in the list {', '.join(_SHAREABLE)}."
         )
-    return names
+    return [f"{base}/{name}" for name in sorted(names)]
+
+
+def _methods(document: Mapping[str, Any]) -> list[str]:
+    methods = _names(document, "methods", "GET")
+    if not all(map(_METHOD.match, methods)):
+        raise InvalidRequest("'methods' must be HTTP methods, such as GET.")
+    return sorted(methods)
 
 
 def _expiry(value: Any, now: datetime) -> datetime:

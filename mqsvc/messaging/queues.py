@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from attrs import frozen
+from twisted.internet.defer import Deferred
 
 from mqsvc.clock import Now
 from mqsvc.messaging import checks, metadata
@@ -23,6 +24,7 @@ from mqsvc.messaging.limits import Limits
 from mqsvc.messaging.model import Destination, Kind, Record, Stats
 from mqsvc.messaging.patch import Change, apply_changes, parse_patch
 from mqsvc.messaging.records import Records
+from mqsvc.messaging.shield import shielded
 from mqsvc.storage.interfaces import IManagementStore, IMessageStore
 
 _RESOURCE_TYPES = ("messages", "subscriptions")
@@ -99,6 +101,12 @@ class Queues:
 
     async def delete(self, destination: Destination) -> None:
         """Remove a destination and all it holds; a missing one is no error."""
+        await shielded(Deferred.fromCoroutine(self._delete(destination)))
+
+    async def _delete(self, destination: Destination) -> None:
+        # First, so that a failure leaves no messages without a queue; and again for
+        # those that were posted while the record was still there.
+        await self._messages.clear(destination)
         await self._records.delete(destination)
         await self._messages.clear(destination)
 

@@ -118,7 +118,7 @@ class _Line:
     @property
     def is_empty(self) -> bool:
         """Whether nobody is there."""
-        return not self._has_head
+        return not self._has_head and not self._behind
 
     def join(self) -> Deferred[None]:
         """Fires when one is at the head; cancelling it leaves the line."""

@@ -1,4 +1,7 @@
-"""The API under twisted.web's server: bodies in bounded memory, requests counted."""
+"""The API under twisted.web's server: bodies in bounded memory, requests counted.
+
+The only file that knows how twisted.web reads a request.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +9,12 @@ from collections.abc import Callable
 from io import BytesIO
 from typing import Any
 
+from twisted.web.http import HTTPChannel
 from twisted.web.iweb import IRequest
 from twisted.web.resource import IResource
 from twisted.web.server import Request, Site
 
-from mqsvc.messaging.errors import BodyTooLarge, MessagingError
+from mqsvc.messaging.errors import BodyTooLarge, InvalidHeader, MessagingError
 from mqsvc.rest.answer import write
 from mqsvc.rest.problems import answer_of
 
@@ -61,9 +65,29 @@ class BoundedRequest(Request):
 
     def _cut_off(self) -> None:
         if not self.startedWriting:
-            error = BodyTooLarge(f"A body has at most {MOST_READ} bytes.")
-            self.write(refuse(self, error))
-            self.channel.loseConnection()
+            self.hang_up(BodyTooLarge(f"A body has at most {MOST_READ} bytes."))
+
+    def hang_up(self, error: MessagingError) -> None:
+        """Answer while the request is still coming in, and close the connection."""
+        # What twisted.web would have set by the time it asks for an answer.
+        self.clientproto = b"HTTP/1.1"
+        self.setHeader(b"connection", b"close")
+        self.write(refuse(self, error))
+        self.channel.loseConnection()
+
+
+class Channel(HTTPChannel):
+    """A connection that refuses a length that is none in the form of the API."""
+
+    def headerReceived(self, line: bytes) -> bool:
+        """One header has come; gives whether to go on."""
+        name, _, value = line.partition(b":")
+        if name.lower() == b"content-length" and not value.strip().isdigit():
+            self.requests[-1].hang_up(
+                InvalidHeader("Invalid header value", "Content-Length is no number.")
+            )
+            return False
+        return bool(super().headerReceived(line))
 
 
 class CountingSite(Site):
@@ -73,6 +97,8 @@ class CountingSite(Site):
     :param on_stop: called when no more connections are taken.
     """
 
+    # Its declared type is the wrapper that also speaks HTTP/2, which is not wanted.
+    protocol = Channel  # type: ignore[assignment]
     requestFactory = BoundedRequest
     displayTracebacks = False
 

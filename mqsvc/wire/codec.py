@@ -16,7 +16,8 @@ MAX_DEPTH = 256
 
 _INT64 = range(-(2**63), 2**63)
 _MAYBE_WIDE_INTEGER = re.compile(rb"[0-9]{19}")
-_STRING = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
+# An unfinished string counts to the end, or each of its quotes would be tried anew.
+_STRING = re.compile(rb'"(?:[^"\\]|\\.)*"?', re.DOTALL)
 _BRACKET = re.compile(rb"[\[\]{}]")
 
 _decoder = msgspec.json.Decoder()

@@ -165,7 +165,7 @@ class DeadLetterTests(OperationsTestCase):
         self.assertEqual([b'"fresh"'], self.listed())
 
     def test_hung_up_while_the_target_is_made(self) -> None:
-        """Who leaves after the store has claimed, but before the answer, keeps nothing."""
+        """Who leaves after the store has claimed, before the answer, keeps nothing."""
         self.wear_out(1)
         self.post("fresh")
         answer = self.management.hold_answer("create")

@@ -258,6 +258,30 @@ class UpdateTests(SubscriptionTestCase):
         self.successResultOf(confirming)
         self.assertEqual("http://other", self.get(self.id).subscriber)
 
+    def test_no_end_of_changes(self) -> None:
+        """Who is overtaken again and again gives up with a conflict."""
+        answer = self.management.hold_answer("subscription")
+        document = {"confirmed": False}
+        confirming = self.start(self.subscriptions.confirm(QUEUE, self.id, document))
+        overtaken = 0
+        while not confirming.called and overtaken < 100:
+            overtaken += 1
+            self.update(ttl=60 + overtaken)
+            due, answer = answer, self.management.hold_answer("subscription")
+            due.callback(None)
+        self.assertEqual(10, overtaken)
+        self.failureResultOf(confirming, Conflict)
+        answer.callback(None)
+        self.assertTrue(self.get(self.id).confirmed)
+
+    def test_removed_meanwhile(self) -> None:
+        """What is removed while it is changed stays removed."""
+        answer = self.management.hold_answer("subscription")
+        changing = self.start(self.subscriptions.update(QUEUE, self.id, {"ttl": 60}))
+        self.done(self.subscriptions.delete(QUEUE, self.id))
+        answer.callback(None)
+        self.failureResultOf(changing, SubscriptionDoesNotExist)
+
 
 class ListTests(SubscriptionTestCase):
     """Lists and removal."""

@@ -71,6 +71,21 @@ class LineTests(OperationsTestCase):
         self.cancel(line[2])
         self.leaves_nothing()
 
+    def test_newcomer_behind_the_line(self) -> None:
+        """Who comes after several were served at once is served after the others."""
+        line = [self.claiming() for _ in range(4)]
+        self.post("a", "b")
+        newcomer = self.claiming()
+        self.post("c")
+        self.post("d")
+        self.assertEqual(
+            [[b'"a"'], [b'"b"'], [b'"c"'], [b'"d"']],
+            [self.bodies(claiming) for claiming in line],
+        )
+        self.assertNoResult(newcomer)
+        self.cancel(newcomer)
+        self.leaves_nothing()
+
     def test_as_many_as_wait(self) -> None:
         """The line ends when its last one is served in the turn of the first."""
         line = [self.claiming() for _ in range(2)]

@@ -1747,6 +1747,25 @@ class ConcurrencyTests(StoreTests):
         stats = await self.store.stats(ORDERS, self.now)
         self.assertEqual((stats.claimed, stats.free), (1, 0))
 
+    async def test_moves_and_posts(self) -> None:
+        """Dead letters and posts that come at once stand in one order, none lost."""
+        await self.post(*["dead"] * 10)
+        claim = await self.claim()
+        await self.store.release(ORDERS, claim.id, self.now)
+        rule = DeadLetterRule(GRAVEYARD, max_claim_count=1)
+        coming: list[Deferred[Any]] = []
+        for _ in range(5):
+            coming += running(self.attempt(limit=2, rule=rule))
+            coming += running(self.post("posted", "posted", to=GRAVEYARD))
+        await gatherResults(coming)
+        page = await self.page(GRAVEYARD)
+        self.assertEqual(
+            sorted(message.body for message in page), [b"dead"] * 10 + [b"posted"] * 10
+        )
+        positions = [position_of(message.id) for message in page]
+        self.assertEqual(positions, sorted(set(positions)))
+        await self.assert_nothing_shown()
+
     async def test_readers_see_whole_posts(self) -> None:
         """A page taken while posts run shows each post whole or not at all."""
         posts, pages = [], []

@@ -37,6 +37,7 @@ from mqsvc.messaging.model import (
 )
 from mqsvc.storage.ids import format_id
 from mqsvc.storage.interfaces import IMessageStore
+from tests.storage.contract import GRAVEYARD, ORDERS, START
 from tests.storage.model import ModelStore, position
 
 PROFILE = settings(
@@ -49,10 +50,6 @@ PROFILE = settings(
 )
 """Long enough to reach odd corners, short enough to run with the other tests."""
 
-START = 1_700_000_000_123
-
-ORDERS = Destination("tenant", Kind.QUEUE, "orders")
-GRAVEYARD = Destination("tenant", Kind.QUEUE, "graveyard")
 DESTINATIONS = (
     ORDERS,
     GRAVEYARD,
@@ -106,6 +103,16 @@ def outcome(call: Callable[..., Any], *arguments: Any) -> Any:
         return type(error)
 
 
+def check_same(answered: Any, expected: Any) -> None:
+    """Fail unless the store's answer is the model's."""
+    assert answered == expected, f"the store: {answered!r}, the model: {expected!r}"
+
+
+def next_of(given: deque[str]) -> str:
+    """The next id that the store gave; without one the answers are going to differ."""
+    return given.popleft() if given else NEVER_GIVEN[-1]
+
+
 class AgreementMachine(RuleBasedStateMachine):
     """What can happen to a store, in any order."""
 
@@ -121,7 +128,9 @@ class AgreementMachine(RuleBasedStateMachine):
         self.last_ids = dict.fromkeys(DESTINATIONS, format_id(0, 0))
         self.given_messages: deque[str] = deque()
         self.given_claims: deque[str] = deque()
-        self.model = ModelStore(self.given_messages.popleft, self.given_claims.popleft)
+        self.model = ModelStore(
+            lambda: next_of(self.given_messages), lambda: next_of(self.given_claims)
+        )
         self.open()
 
     def open(self) -> None:
@@ -148,13 +157,13 @@ class AgreementMachine(RuleBasedStateMachine):
         """Store and model answer alike; gives the answer."""
         answered = answer(getattr(self.store, operation)(*arguments))
         expected = outcome(getattr(self.model, operation), *arguments)
-        assert answered == expected, f"{answered!r} is not {expected!r}"
+        check_same(answered, expected)
         return answered
 
     def take_over(self, place: Destination, ids: Sequence[str]) -> None:
         """Give the model the ids of what was appended; each must be further on."""
         for each in ids:
-            assert position(each) > position(self.last_ids[place])
+            assert position(each) > position(self.last_ids[place]), "not at the end"
             self.last_ids[place] = each
         self.given_messages.extend(ids)
         self.message_ids.extend(ids)
@@ -192,7 +201,7 @@ class AgreementMachine(RuleBasedStateMachine):
             new.append(NewMessage(str(self.posted).encode(), ttl, delay))
         ids = answer(self.store.post(place, new, client, self.now))
         self.take_over(place, ids)
-        assert ids == self.model.post(place, new, client, self.now)
+        check_same(ids, self.model.post(place, new, client, self.now))
 
     @rule(place=PLACES, ttl=CLAIM_TTLS, grace=GRACES, limit=LIMITS)
     def claim(self, place: Destination, ttl: int, grace: int, limit: int) -> None:
@@ -222,12 +231,12 @@ class AgreementMachine(RuleBasedStateMachine):
         """Claim, with what the model needs to do the same."""
         claimed: Claimed = answer(self.store.claim(place, *arguments))
         if claimed.claim is not None:
-            assert claimed.claim.id not in self.claim_ids
+            assert claimed.claim.id not in self.claim_ids, "given before"
             self.given_claims.append(claimed.claim.id)
             self.claim_ids.append(claimed.claim.id)
         if claimed.dead_lettered:
             self.take_over(GRAVEYARD, self.appended(GRAVEYARD))
-        assert claimed == self.model.claim(place, *arguments)
+        check_same(claimed, self.model.claim(place, *arguments))
         assert not self.given_messages, "the store moved more than the model"
         return claimed.claim
 
@@ -271,8 +280,7 @@ class AgreementMachine(RuleBasedStateMachine):
         if refusals:
             assert answered in refusals, f"{answered!r} is not among {refusals}"
         else:
-            self.model.delete(*arguments)
-            assert answered is None
+            check_same(answered, outcome(self.model.delete, *arguments))
 
     @rule(place=PLACES, limit=st.integers(1, 3))
     def pop(self, place: Destination, limit: int) -> None:

@@ -1,0 +1,202 @@
+"""Opening stores: which driver, which file, and what is said when it cannot be."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+from twisted.internet import reactor
+from twisted.trial.unittest import TestCase
+from zope.interface.verify import verifyObject
+
+from mqsvc.messaging.model import Destination, Kind, NewMessage
+from mqsvc.storage.errors import StoreOpenError
+from mqsvc.storage.interfaces import IManagementStore, IMessageStore
+from mqsvc.storage.open import Stores, open_stores
+
+QUEUE = Destination("p", Kind.QUEUE, "q")
+NOW = 1_800_000_000_000
+
+IMPORTS = """
+import sys
+import mqsvc.storage.open
+print(sorted({"sqlalchemy", "sqlite3", "twisted.internet.reactor"} & set(sys.modules)))
+"""
+
+
+class OpenTestCase(TestCase):
+    """A directory for the data of the test."""
+
+    def setUp(self) -> None:
+        """Make it."""
+        self.directory = self.make("data")
+
+    def make(self, name: str) -> Path:
+        """A directory with a name, beside which there is nothing else."""
+        directory = Path(self.mktemp()).absolute() / name
+        directory.mkdir(parents=True)
+        return directory
+
+    def open(
+        self, management: str = "", messages: str = "", directory: Path | None = None
+    ) -> Stores:
+        """Both stores."""
+        where = str(directory or self.directory)
+        return open_stores(management, messages, where, reactor)
+
+    def refused(self, management: str = "", messages: str = "") -> str:
+        """The one line that is said when a store cannot be opened."""
+        with self.assertRaises(StoreOpenError) as caught:
+            self.open(management, messages)
+        line = str(caught.exception)
+        self.assertEqual(1, len(line.splitlines()), line)
+        return line
+
+    async def works(self, stores: Stores) -> None:
+        """Fail unless both stores take and give back what they should."""
+        for store in (stores.management, stores.messages):
+            store.startService()
+            self.addCleanup(store.stopService)
+        await stores.management.create(QUEUE, {"a": 1})
+        record = await stores.management.get(QUEUE)
+        self.assertEqual({"a": 1}, record.metadata)
+        await stores.messages.post(QUEUE, [NewMessage(b"1", 60)], "c", NOW)
+        stats = await stores.messages.stats(QUEUE, NOW)
+        self.assertEqual(1, stats.total)
+
+
+class EmbeddedTests(OpenTestCase):
+    """Stores in the data directory."""
+
+    def test_interfaces(self) -> None:
+        """What is opened are stores of either kind."""
+        stores = self.open()
+        verifyObject(IManagementStore, stores.management)
+        verifyObject(IMessageStore, stores.messages)
+
+    async def test_works(self) -> None:
+        """Without configuration both stores work, in files of the directory."""
+        await self.works(self.open())
+        names = {name.partition("-")[0] for name in os.listdir(self.directory)}
+        self.assertEqual({"management.db", "messages.db"}, names)
+
+    async def test_awkward_directories(self) -> None:
+        """Characters that mean something in a URI mean nothing in a directory."""
+        for name in ("a#b", "a?b", "a%41b", "a b", "a&b=c", "\u00fc", "a:b@c", "a//b"):
+            directory = self.make(name)
+            await self.works(self.open(directory=directory))
+            files = {file.name for file in directory.glob("*.db")}
+            self.assertEqual({"management.db", "messages.db"}, files, name)
+
+    async def test_relative_directory(self) -> None:
+        """The directory stays the same one when the process goes elsewhere."""
+        before = Path.cwd()
+        self.addCleanup(os.chdir, before)
+        os.chdir(self.directory.parent)
+        stores = self.open(directory=Path("data"))
+        os.chdir(before)
+        await self.works(stores)
+
+    def test_closed_to_others(self) -> None:
+        """Nobody but the owner can read the files."""
+        self.open()
+        for name in ("management.db", "messages.db"):
+            mode = (self.directory / name).stat().st_mode
+            self.assertEqual(0o600, mode & 0o777, name)
+
+    async def test_again(self) -> None:
+        """What is there already is opened as it is."""
+        stores = self.open()
+        await self.works(stores)
+        for store in (stores.management, stores.messages):
+            await store.stopService()
+        again = self.open()
+        for store in (again.management, again.messages):
+            store.startService()
+            self.addCleanup(store.stopService)
+        self.assertEqual({"a": 1}, (await again.management.get(QUEUE)).metadata)
+        self.assertEqual(1, (await again.messages.stats(QUEUE, NOW)).total)
+
+    def test_imported_late(self) -> None:
+        """Knowing of the drivers loads none of them."""
+        loaded = subprocess.run(
+            [sys.executable, "-c", IMPORTS],
+            env={"PYTHONPATH": ":".join(sys.path)},
+            capture_output=True,
+            check=True,
+        )
+        self.assertEqual(b"[]", loaded.stdout.strip())
+
+
+class URITests(OpenTestCase):
+    """Stores where the configuration says."""
+
+    async def test_absolute(self) -> None:
+        """A URI names a file by its whole path."""
+        management, messages = self.directory / "m.db", self.directory / "x" / "y.db"
+        messages.parent.mkdir()
+        stores = self.open(f"sqlite:///{management}", f"sqlite:///{messages}")
+        await self.works(stores)
+        self.assertTrue(management.exists() and messages.exists())
+        self.assertFalse((self.directory / "messages.db").exists())
+
+    async def test_one_of_them(self) -> None:
+        """The other store stays where it is without configuration."""
+        stores = self.open(messages=f"sqlite:///{self.directory}/own.db")
+        await self.works(stores)
+        self.assertTrue((self.directory / "own.db").exists())
+        self.assertTrue((self.directory / "management.db").exists())
+
+    async def test_escapes(self) -> None:
+        """Characters with a meaning in URIs can be written with escapes, in both."""
+        stores = self.open(
+            f"sqlite:///{self.directory}/a%23b%20c.db",
+            f"sqlite:///{self.directory}/d%3Fe%25f.db",
+        )
+        await self.works(stores)
+        self.assertTrue((self.directory / "a#b c.db").exists())
+        self.assertTrue((self.directory / "d?e%f.db").exists())
+
+    def test_unknown_scheme(self) -> None:
+        """A driver that does not exist is refused, with the option and the choice."""
+        for uri in ("redis://u:secret@host/0", "nope", "SQLITE:////x", " ", "://"):
+            for option, line in (
+                ("drivers.management_store", self.refused(management=uri)),
+                ("drivers.message_store", self.refused(messages=uri)),
+            ):
+                self.assertIn(option, line)
+                self.assertIn("known: sqlite", line)
+                self.assertNotIn("secret", line)
+
+    def test_no_file(self) -> None:
+        """A URI that names no lasting file is refused, with the option."""
+        for uri in ("sqlite:", "sqlite://", "sqlite:///", "sqlite:///:memory:"):
+            self.assertIn("drivers.management_store", self.refused(management=uri))
+            self.assertIn("drivers.message_store", self.refused(messages=uri))
+
+    def test_unusable_file(self) -> None:
+        """A path that leads nowhere, to a directory or to no database is refused."""
+        no_database = self.directory / "text"
+        no_database.write_text("this is no database, but it is long enough" * 100)
+        for path in (f"{self.directory}/none/x.db", self.directory, no_database):
+            uri = f"sqlite:///{path}"
+            self.assertIn("drivers.management_store", self.refused(management=uri))
+            self.assertIn("drivers.message_store", self.refused(messages=uri))
+        self.assertIn("this is no database", no_database.read_text())
+
+    def test_newer_schema(self) -> None:
+        """A file that a newer version wrote is refused and left as it is."""
+        path = self.directory / "messages.db"
+        with sqlite3.connect(path) as connection:
+            connection.execute("PRAGMA user_version = 1000")
+        connection.close()
+        line = self.refused()
+        self.assertIn("schema version 1000", line)
+        self.assertIn("drivers.message_store", line)
+        connection = sqlite3.connect(path)
+        self.addCleanup(connection.close)
+        found = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        self.assertEqual((0,), found)
