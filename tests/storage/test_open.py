@@ -55,11 +55,21 @@ class OpenTestCase(TestCase):
         self.assertEqual(1, len(line.splitlines()), line)
         return line
 
+    def start(self, stores: Stores) -> None:
+        """Start both stores for the time of the test."""
+        stores.management.startService()
+        stores.messages.startService()
+        self.addCleanup(self.stop, stores)
+
+    async def stop(self, stores: Stores) -> None:
+        """Stop those that run."""
+        for store in (stores.management, stores.messages):
+            if store.running:
+                await store.stopService()
+
     async def works(self, stores: Stores) -> None:
         """Fail unless both stores take and give back what they should."""
-        for store in (stores.management, stores.messages):
-            store.startService()
-            self.addCleanup(store.stopService)
+        self.start(stores)
         await stores.management.create(QUEUE, {"a": 1})
         record = await stores.management.get(QUEUE)
         self.assertEqual({"a": 1}, record.metadata)
@@ -111,12 +121,9 @@ class EmbeddedTests(OpenTestCase):
         """What is there already is opened as it is."""
         stores = self.open()
         await self.works(stores)
-        for store in (stores.management, stores.messages):
-            await store.stopService()
+        await self.stop(stores)
         again = self.open()
-        for store in (again.management, again.messages):
-            store.startService()
-            self.addCleanup(store.stopService)
+        self.start(again)
         self.assertEqual({"a": 1}, (await again.management.get(QUEUE)).metadata)
         self.assertEqual(1, (await again.messages.stats(QUEUE, NOW)).total)
 

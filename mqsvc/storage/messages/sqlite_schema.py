@@ -58,7 +58,8 @@ MIGRATIONS = (
         """,
         # What becomes ready next, in one destination and in all of them.
         """
-        CREATE INDEX messages_waiting ON messages (destination, state, ready_at)
+        CREATE INDEX messages_waiting
+        ON messages (destination, state, ready_at, position, expires, client)
         WHERE state <> 0
         """,
         "CREATE INDEX messages_due ON messages (ready_at) WHERE state <> 0",

@@ -41,10 +41,10 @@ INSERT_MESSAGE = """
 
 
 def _first(source: str) -> str:
-    """The first messages of one stored state, by position."""
+    """Where the first messages of one stored state are, by position."""
     return f"""
         SELECT * FROM (
-            SELECT {COLUMNS} FROM messages {source}
+            SELECT rowid AS place, position FROM messages {source}
             AND destination = :destination AND position > :after AND expires > :now
             AND (:hide IS NULL OR client <> :hide)
             ORDER BY position LIMIT :limit
@@ -72,7 +72,12 @@ def _page(include_delayed: bool, include_claimed: bool) -> str:
         _all_of(CLAIMED) if include_claimed else _due_of(CLAIMED),
     ]
     union = " UNION ALL ".join(map(_first, sources))
-    return f"{union} ORDER BY position LIMIT :limit"
+    # Rows are only read when it is known which ones are wanted.
+    return f"""
+        SELECT {COLUMNS} FROM messages WHERE rowid IN (
+            SELECT place FROM ({union} ORDER BY position LIMIT :limit)
+        ) ORDER BY position
+    """  # noqa: S608
 
 
 PAGE = {
