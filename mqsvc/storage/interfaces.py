@@ -82,9 +82,7 @@ class IMessageStore(IStore):
         """The first messages of a selection, oldest first.
 
         Filters come before the cut: a short page is the end. A malformed
-        ``selection.after`` is behind everything: the page is empty. With
-        ``hide_client`` the cost may grow with the messages of that client that lie in
-        front of the page's end.
+        ``selection.after`` is behind everything: the page is empty.
         """
 
     def get(

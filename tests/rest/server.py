@@ -61,6 +61,12 @@ class Claimed:
         return [message["body"] for message in self.messages]
 
 
+def _give_up(answer: Deferred[Answer]) -> None:
+    if not answer.called:
+        answer.addErrback(lambda _: None)
+        answer.cancel()
+
+
 class RestTestCase(TestCase):
     """A running service and a client for it.
 
@@ -123,7 +129,9 @@ class RestTestCase(TestCase):
 
     def call_soon(self, method: str, path: str, **options: Any) -> Deferred[Answer]:
         """Like :meth:`call`, under way at once and awaited later."""
-        return Deferred.fromCoroutine(self.call(method, path, **options))
+        answer = Deferred.fromCoroutine(self.call(method, path, **options))
+        self.addCleanup(_give_up, answer)
+        return answer
 
     async def call_raw(self, method: str, path: str) -> Answer:
         """Send a request without a body; the answer has the framing headers too."""

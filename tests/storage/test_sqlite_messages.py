@@ -417,6 +417,7 @@ class CostTests(SynchronousTestCase):
         """What each operation costs with such a backlog."""
         store = self.backlog(size)
         everything = Selection(10, include_claimed=True, include_delayed=True)
+        others = Selection(10, hide_client="alice")
         first, *_, last = self.successResultOf(
             store.page(ORDERS, Selection(size), START)
         )
@@ -425,6 +426,7 @@ class CostTests(SynchronousTestCase):
             "page": lambda: store.page(ORDERS, Selection(10), START),
             "page of all": lambda: store.page(ORDERS, everything, START),
             "page after": lambda: store.page(ORDERS, Selection(10, first.id), START),
+            "page of others": lambda: store.page(ORDERS, others, START),
             "get": lambda: store.get(ORDERS, [first.id, last.id], START),
             "stats": lambda: store.stats(ORDERS, START),
             "next_ready": lambda: store.next_ready(ORDERS, START),

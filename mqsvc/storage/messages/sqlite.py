@@ -28,6 +28,7 @@ from mqsvc.storage.ids import RANDOM_BITS, RandomBits, format_id
 from mqsvc.storage.interfaces import IMessageStore
 from mqsvc.storage.messages import sqlite_jobs as jobs
 from mqsvc.storage.messages.sqlite_schema import MIGRATIONS
+from mqsvc.storage.messages.sqlite_sweep import sweep
 from mqsvc.storage.sqlite import Reader, Worker, Writer, migrate
 
 
@@ -81,7 +82,7 @@ class SQLiteMessageStore(Service):
 
     def sweep(self, now: int) -> Deferred[bool]:
         """Correct and delete a bounded amount."""
-        return self._writer.run(lambda connection: jobs.sweep(connection, now))
+        return self._writer.run(lambda connection: sweep(connection, now))
 
     def post(
         self,

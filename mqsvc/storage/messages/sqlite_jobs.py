@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any, NamedTuple
 
@@ -36,9 +35,6 @@ from mqsvc.storage.ids import (
 )
 from mqsvc.storage.messages import sqlite_statements as sql
 from mqsvc.storage.messages.sqlite_schema import CLAIMED, DELAYED, READY
-
-SWEEP_SIZE = 200
-"""Rows of each kind that one sweep touches at most."""
 
 
 class _Row(NamedTuple):
@@ -100,14 +96,26 @@ def _find(connection: sqlite3.Connection, destination: Destination) -> int | Non
 
 
 def _append(
-    connection: sqlite3.Connection, destination: Destination, count: int, now: int
-) -> tuple[int, range]:
-    """Make room at the end: the row id and the positions that are now taken."""
-    [(rowid, end)] = connection.execute(
+    connection: sqlite3.Connection,
+    destination: Destination,
+    count: int,
+    client_id: str | None,
+    now: int,
+) -> tuple[int, range, int]:
+    """Make room at the end: the row id, the positions that are now taken, the run.
+
+    :param client_id: who posts all of them; none when they are from several.
+    """
+    [(rowid, end, run)] = connection.execute(
         sql.APPEND,
-        {**_name(destination), "first": first_position(now), "count": count},
+        {
+            **_name(destination),
+            "first": first_position(now),
+            "count": count,
+            "client": client_id,
+        },
     ).fetchall()
-    return rowid, range(end - count, end)
+    return rowid, range(end - count, end), run
 
 
 def post(
@@ -119,7 +127,9 @@ def post(
     randoms: Sequence[int],
 ) -> list[str]:
     """Append messages; ``randoms`` are the random parts of their ids."""
-    rowid, positions = _append(connection, destination, len(messages), now)
+    rowid, positions, run = _append(
+        connection, destination, len(messages), client_id, now
+    )
     connection.executemany(
         sql.INSERT_MESSAGE,
         [
@@ -133,6 +143,7 @@ def post(
                 now,
                 message.ttl,
                 client_id,
+                run,
                 message.body,
             )
             for message, position, random in zip(
@@ -157,17 +168,42 @@ def page(
     after = (0, 0) if selection.after is None else parse_id(selection.after)
     if rowid is None or after is None:
         return []
-    return _messages(
-        _rows(
-            connection,
-            sql.PAGE[selection.include_delayed, selection.include_claimed],
-            destination=rowid,
-            after=after[0],
-            now=now,
-            hide=selection.hide_client,
-            limit=selection.limit,
-        )
-    )
+    include = (selection.include_delayed, selection.include_claimed)
+    at = {
+        "destination": rowid,
+        "after": after[0],
+        "now": now,
+        "limit": selection.limit,
+    }
+    if selection.hide_client is None:
+        return _messages(_rows(connection, sql.PAGE[include], **at))
+    foreign = _foreign(connection, include, at, selection.hide_client)
+    rows = json.dumps(foreign[: selection.limit])
+    return _messages(_rows(connection, sql.BY_ROWS, rows=rows))
+
+
+def _foreign(
+    connection: sqlite3.Connection,
+    include: tuple[bool, bool],
+    at: dict[str, int],
+    client_id: str,
+) -> list[int]:
+    """Row ids of a page without one client's messages, and maybe some more."""
+    found: list[int] = []
+    while len(found) < at["limit"]:
+        seen = connection.execute(sql.POSTERS[include], at).fetchall()
+        found += [row for row, _, _, poster in seen if poster != client_id]
+        if len(seen) < at["limit"]:
+            break
+        _, position, run, poster = seen[-1]
+        if poster == client_id:
+            parameters = {**at, "run": run}
+            (run,) = connection.execute(sql.NEXT_RUN[include], parameters).fetchone()
+            if run is None:
+                break
+            position = run - 1
+        at = {**at, "after": position}
+    return found
 
 
 def _by_id(
@@ -253,14 +289,14 @@ def _find_claim(
 def _remove(connection: sqlite3.Connection, rowid: int, rows: Sequence[_Row]) -> None:
     if rows:
         connection.execute(sql.DELETE_ROWS, {"rows": _rowids(rows)})
-        _count_down(connection, rowid, len(rows), _claimed_states(rows))
+        count_down(connection, rowid, len(rows), _claimed_states(rows))
 
 
 def _claimed_states(rows: Iterable[_Row]) -> int:
     return sum(row.state == CLAIMED for row in rows)
 
 
-def _count_down(
+def count_down(
     connection: sqlite3.Connection, rowid: int, total: int, claimed: int
 ) -> None:
     connection.execute(
@@ -278,7 +314,6 @@ def _free(
         destination=rowid,
         after=0,
         now=now,
-        hide=None,
         limit=limit,
     )
 
@@ -319,7 +354,7 @@ def claim(
     parameters |= _until(now, ttl, grace)
     connection.execute(sql.INSERT_CLAIM, parameters)
     connection.execute(sql.CLAIM_ROWS, {**parameters, "rows": _rowids(kept)})
-    _count_down(connection, rowid, 0, _claimed_states(kept) - len(kept))
+    count_down(connection, rowid, 0, _claimed_states(kept) - len(kept))
     rows = _rows(connection, sql.BY_CLAIM, claim=claim_id, now=now)
     return Claimed(Claim(claim_id, ttl, now, tuple(_messages(rows))), len(dead))
 
@@ -356,7 +391,7 @@ def _move(
     random_bits: RandomBits,
 ) -> None:
     """Put messages at the end of the dead-letter target."""
-    target, positions = _append(connection, rule.target, len(rows), now)
+    target, positions, _ = _append(connection, rule.target, len(rows), None, now)
     connection.executemany(
         sql.MOVE_ROW,
         [
@@ -371,7 +406,7 @@ def _move(
             for row, position in zip(rows, positions, strict=True)
         ],
     )
-    _count_down(connection, rowid, len(rows), _claimed_states(rows))
+    count_down(connection, rowid, len(rows), _claimed_states(rows))
 
 
 def get_claim(
@@ -411,7 +446,7 @@ def release(
         return
     freed = connection.execute(sql.RELEASE_ROWS, {"claim": claim_id}).rowcount
     connection.execute(sql.DELETE_CLAIM, {"claim": claim_id})
-    _count_down(connection, rowid, 0, freed)
+    count_down(connection, rowid, 0, freed)
 
 
 def stats(connection: sqlite3.Connection, destination: Destination, now: int) -> Stats:
@@ -445,46 +480,3 @@ def next_ready(
 def ping(connection: sqlite3.Connection) -> None:
     """Read something from the file."""
     connection.execute("SELECT floor FROM positions").fetchone()
-
-
-def sweep(connection: sqlite3.Connection, now: int) -> bool:
-    """Correct and delete what time left behind; whether any part hit its bound."""
-    at = {"now": now, "limit": SWEEP_SIZE}
-    touched = (
-        _sweep_due(connection, at),
-        _sweep_expired(connection, at),
-        _sweep_cleared(connection, at),
-        connection.execute(sql.SWEEP_CLAIMS, at).rowcount,
-    )
-    return max(touched) >= SWEEP_SIZE
-
-
-def _sweep_due(connection: sqlite3.Connection, at: dict[str, int]) -> int:
-    found = connection.execute(sql.SWEEP_DUE, at).fetchall()
-    if found:
-        rows = json.dumps([rowid for rowid, _, _ in found])
-        connection.execute(sql.MAKE_READY, {"rows": rows})
-        claimed = Counter(owner for _, owner, state in found if state == CLAIMED)
-        for owner, count in claimed.items():
-            _count_down(connection, owner, 0, count)
-    return len(found)
-
-
-def _sweep_expired(connection: sqlite3.Connection, at: dict[str, int]) -> int:
-    found = connection.execute(sql.SWEEP_EXPIRED, at).fetchall()
-    if found:
-        rows = json.dumps([rowid for rowid, _, _ in found])
-        connection.execute(sql.DELETE_ROWS, {"rows": rows})
-        claimed = Counter(owner for _, owner, state in found if state == CLAIMED)
-        for owner, count in Counter(owner for _, owner, _ in found).items():
-            _count_down(connection, owner, count, claimed[owner])
-    return len(found)
-
-
-def _sweep_cleared(connection: sqlite3.Connection, at: dict[str, int]) -> int:
-    found = connection.execute(sql.SWEEP_CLEARED, {"limit": at["limit"]}).fetchall()
-    rows = json.dumps([rowid for (rowid,) in found])
-    connection.execute(sql.DELETE_ROWS, {"rows": rows})
-    # A finished destination may have a successor, which is worth another call.
-    finished = connection.execute(sql.FINISH_CLEARED).fetchall()
-    return SWEEP_SIZE if finished else len(found)

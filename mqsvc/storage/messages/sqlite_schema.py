@@ -5,6 +5,10 @@ clock: a delay or a claim that ended leaves it as it was until :data:`sweep` or 
 next claim corrects it. Every statement therefore takes ``state`` together with
 ``ready_at``; a row whose ``ready_at`` has come counts as ready.
 
+A *run* is a row of messages that one client posted with nobody else in between; its
+number is the position of the first one. A list that hides a client's messages leaps
+over that client's runs.
+
 Clearing a destination only forgets its row: its messages lose their owner at once,
 however many they are, and are deleted in pieces later (table ``cleared``).
 """
@@ -28,6 +32,8 @@ MIGRATIONS = (
             next_position INTEGER NOT NULL,
             total INTEGER NOT NULL,
             claimed INTEGER NOT NULL,
+            last_client TEXT,
+            run INTEGER NOT NULL,
             UNIQUE (project, kind, name)
         )
         """,
@@ -46,20 +52,22 @@ MIGRATIONS = (
             created INTEGER NOT NULL,
             ttl INTEGER NOT NULL,
             client TEXT NOT NULL,
+            run INTEGER NOT NULL,
             claim TEXT,
             claim_count INTEGER NOT NULL,
             body BLOB NOT NULL
         )
         """,
-        # Order within a state; the last two columns let filters run on the index.
+        # Order within a state; the last column lets expiry be seen on the index.
         """
         CREATE INDEX messages_in_order
-        ON messages (destination, state, position, expires, client)
+        ON messages (destination, state, position, expires)
         """,
+        "CREATE INDEX messages_by_run ON messages (destination, state, run)",
         # What becomes ready next, in one destination and in all of them.
         """
         CREATE INDEX messages_waiting
-        ON messages (destination, state, ready_at, position, expires, client)
+        ON messages (destination, state, ready_at, position, expires, run)
         WHERE state <> 0
         """,
         "CREATE INDEX messages_due ON messages (ready_at) WHERE state <> 0",

@@ -23,20 +23,23 @@ FIND_DESTINATION = """
     AND name = :name
 """
 
-# Reserves positions for so many messages; gives the id and the position after them.
+# Reserves positions for so many messages of a client; gives the row id, the position
+# after them, and their run.
 APPEND = """
-    INSERT INTO destinations (project, kind, name, next_position, total, claimed)
-    VALUES (:project, :kind, :name,
-            max(:first, (SELECT floor FROM positions)) + :count, :count, 0)
+    INSERT INTO destinations (project, kind, name, next_position, total, claimed,
+        last_client, run)
+    SELECT :project, :kind, :name, start + :count, :count, 0, :client, start
+    FROM (SELECT max(:first, floor) AS start FROM positions) WHERE true
     ON CONFLICT (project, kind, name) DO UPDATE SET
-        next_position = next_position + :count, total = total + :count
-    RETURNING id, next_position
+        next_position = next_position + :count, total = total + :count,
+        run = iif(last_client IS :client, run, next_position), last_client = :client
+    RETURNING id, next_position, run
 """
 
 INSERT_MESSAGE = """
     INSERT INTO messages (destination, position, random, state, ready_at, expires,
-        created, ttl, client, claim, claim_count, body)
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, NULL, 0, ?)
+        created, ttl, client, run, claim, claim_count, body)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, NULL, 0, ?)
 """
 
 
@@ -46,7 +49,6 @@ def _first(source: str) -> str:
         SELECT * FROM (
             SELECT rowid AS place, position FROM messages {source}
             AND destination = :destination AND position > :after AND expires > :now
-            AND (:hide IS NULL OR client <> :hide)
             ORDER BY position LIMIT :limit
         )
     """  # noqa: S608 - built from constants of this module only
@@ -64,30 +66,62 @@ def _due_of(state: int) -> str:
     )
 
 
-def _page(include_delayed: bool, include_claimed: bool) -> str:
-    """One page: each stored state brings its first rows, the first of all are kept."""
-    sources = [
+def _sources(include_delayed: bool, include_claimed: bool) -> list[str]:
+    """Where the messages of a selection are."""
+    return [
         _all_of(READY),
         _all_of(DELAYED) if include_delayed else _due_of(DELAYED),
         _all_of(CLAIMED) if include_claimed else _due_of(CLAIMED),
     ]
-    union = " UNION ALL ".join(map(_first, sources))
-    # Rows are only read when it is known which ones are wanted.
-    return f"""
-        SELECT {COLUMNS} FROM messages WHERE rowid IN (
-            SELECT place FROM ({union} ORDER BY position LIMIT :limit)
-        ) ORDER BY position
-    """  # noqa: S608
 
 
+def _places(*include: bool) -> str:
+    """One page: each stored state brings its first rows, the first of all are kept."""
+    union = " UNION ALL ".join(map(_first, _sources(*include)))
+    return f"SELECT place FROM ({union} ORDER BY position LIMIT :limit)"  # noqa: S608
+
+
+def _next_run(*include: bool) -> str:
+    union = " UNION ALL ".join(
+        f"""
+        SELECT min(run) AS run FROM messages {source}
+        AND destination = :destination AND run > :run
+        """  # noqa: S608
+        for source in _sources(*include)
+    ).replace("messages_in_order", "messages_by_run")
+    return f"SELECT min(run) FROM ({union})"  # noqa: S608
+
+
+_SELECTIONS = [
+    (delayed, claimed) for delayed in (False, True) for claimed in (False, True)
+]
+
+# Rows are only read when it is known which ones are wanted.
 PAGE = {
-    (delayed, claimed): _page(delayed, claimed)
-    for delayed in (False, True)
-    for claimed in (False, True)
+    selection: f"""
+    SELECT {COLUMNS} FROM messages WHERE rowid IN ({_places(*selection)})
+    ORDER BY position
+    """  # noqa: S608
+    for selection in _SELECTIONS
 }
-"""By (include_delayed, include_claimed)."""
+"""By (include_delayed, include_claimed), as the two below."""
+
+POSTERS = {
+    selection: f"""
+    SELECT rowid, position, run, client FROM messages
+    WHERE rowid IN ({_places(*selection)}) ORDER BY position
+    """  # noqa: S608
+    for selection in _SELECTIONS
+}
+
+NEXT_RUN = {selection: _next_run(*selection) for selection in _SELECTIONS}
 
 FREE = PAGE[False, False]
+
+BY_ROWS = f"""
+    SELECT {COLUMNS} FROM messages
+    WHERE rowid IN (SELECT value FROM json_each(:rows)) ORDER BY position
+"""  # noqa: S608
 
 BY_POSITION = f"""
     SELECT {COLUMNS} FROM messages WHERE destination = :destination
@@ -133,7 +167,7 @@ RELEASE_ROWS = f"""
 
 MOVE_ROW = f"""
     UPDATE messages SET destination = :target, position = :position, random = :random,
-        state = {READY}, ready_at = 0, claim = NULL, claim_count = 0,
+        run = :position, state = {READY}, ready_at = 0, claim = NULL, claim_count = 0,
         ttl = coalesce(:ttl, ttl), expires = coalesce(:expires, expires)
     WHERE rowid = :row
 """  # noqa: S608

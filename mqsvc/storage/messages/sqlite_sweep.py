@@ -1,0 +1,57 @@
+"""What the embedded message store corrects and deletes after the fact, in pieces."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections import Counter
+
+from mqsvc.storage.messages import sqlite_statements as sql
+from mqsvc.storage.messages.sqlite_jobs import count_down
+from mqsvc.storage.messages.sqlite_schema import CLAIMED
+
+SWEEP_SIZE = 200
+"""Rows of each kind that one sweep touches at most."""
+
+
+def sweep(connection: sqlite3.Connection, now: int) -> bool:
+    """Correct and delete what time left behind; whether any part hit its bound."""
+    at = {"now": now, "limit": SWEEP_SIZE}
+    touched = (
+        _sweep_due(connection, at),
+        _sweep_expired(connection, at),
+        _sweep_cleared(connection, at),
+        connection.execute(sql.SWEEP_CLAIMS, at).rowcount,
+    )
+    return max(touched) >= SWEEP_SIZE
+
+
+def _sweep_due(connection: sqlite3.Connection, at: dict[str, int]) -> int:
+    found = connection.execute(sql.SWEEP_DUE, at).fetchall()
+    if found:
+        rows = json.dumps([rowid for rowid, _, _ in found])
+        connection.execute(sql.MAKE_READY, {"rows": rows})
+        claimed = Counter(owner for _, owner, state in found if state == CLAIMED)
+        for owner, count in claimed.items():
+            count_down(connection, owner, 0, count)
+    return len(found)
+
+
+def _sweep_expired(connection: sqlite3.Connection, at: dict[str, int]) -> int:
+    found = connection.execute(sql.SWEEP_EXPIRED, at).fetchall()
+    if found:
+        rows = json.dumps([rowid for rowid, _, _ in found])
+        connection.execute(sql.DELETE_ROWS, {"rows": rows})
+        claimed = Counter(owner for _, owner, state in found if state == CLAIMED)
+        for owner, count in Counter(owner for _, owner, _ in found).items():
+            count_down(connection, owner, count, claimed[owner])
+    return len(found)
+
+
+def _sweep_cleared(connection: sqlite3.Connection, at: dict[str, int]) -> int:
+    found = connection.execute(sql.SWEEP_CLEARED, {"limit": at["limit"]}).fetchall()
+    rows = json.dumps([rowid for (rowid,) in found])
+    connection.execute(sql.DELETE_ROWS, {"rows": rows})
+    # A finished destination may have a successor, which is worth another call.
+    finished = connection.execute(sql.FINISH_CLEARED).fetchall()
+    return SWEEP_SIZE if finished else len(found)

@@ -1,0 +1,1 @@
+"""Tests of parts of mqsvc.rest, in memory."""
