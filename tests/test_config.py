@@ -328,13 +328,13 @@ class RefusalTests(ConfigTestCase):
             ("default_claim_grace", "max_claim_grace"),
             ("min_length_client_id", "max_length_client_id"),
         ):
-            given = [f"transport.{small}=101", f"transport.{great}=100"]
+            given = [f"transport.{small}=62", f"transport.{great}=61"]
             self.assertEqual(
-                f"--set: transport.{small} is 101, expected at most "
-                f"transport.{great}, which is 100",
+                f"--set: transport.{small} is 62, expected at most "
+                f"transport.{great}, which is 61",
                 self.refusal(*given),
             )
-            load(None, {}, [f"transport.{small}=100", f"transport.{great}=100"])
+            load(None, {}, [f"transport.{small}=61", f"transport.{great}=61"])
 
     def test_pair_from_two_places(self) -> None:
         """Two options that do not fit together are blamed on both their places."""

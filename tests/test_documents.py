@@ -7,8 +7,8 @@ import re
 import shlex
 import shutil
 import subprocess
+import textwrap
 import tomllib
-from collections.abc import Iterator
 from pathlib import Path
 
 from attrs import frozen
@@ -19,49 +19,57 @@ from tests.live import CHECKOUT, LiveServer, missing
 
 README = CHECKOUT / "README.rst"
 SHOWN_ADDRESS = "http://127.0.0.1:8888"
-# Printed between the outputs of two commands.
+SHOWN_TENANT = "X-Project-ID: demo"
+# Printed between the outputs of two blocks.
 SEPARATOR = "--- end of answer ---"
+LANGUAGES = {"python", "sh", "text", "toml"}
+# A block of commands, and right after it, if they print something, a block with that.
+BLOCK = r"^\.\. code-block:: {}\n\n((?: .*\n|\n)+)"
+COMMANDS = re.compile(f"{BLOCK.format('sh')}(?:{BLOCK.format('text')})?", re.M)
+TITLE = re.compile(r"^(.+)\n-+\n", re.M)
+SUBTITLE = re.compile(r"^.+\n~+\n", re.M)
 
 
 @frozen
 class Shown:
-    """A command as a document shows it, and what it is said to print."""
+    """A block of commands as a document shows it, and what it is said to print."""
 
-    command: str
+    commands: str
     output: str
 
 
-def console_blocks(document: str) -> Iterator[list[str]]:
-    """The lines of each console block, without their indentation."""
-    blocks = re.findall(
-        r"^\.\. code-block:: console\n\n((?: .*\n|\n)+)", document, re.M
-    )
-    for block in blocks:
-        yield [line[4:] for line in block.splitlines()]
+def shown_commands(document: str) -> list[Shown]:
+    """The blocks of commands of a document, as they are when pasted into a shell."""
+    return [
+        Shown(*(textwrap.dedent(block or "").strip("\n") for block in blocks.groups()))
+        for blocks in COMMANDS.finditer(document)
+    ]
 
 
-def shown_commands(lines: list[str]) -> list[Shown]:
-    """The commands of a block, each with its continuation lines and its output."""
-    parts: list[tuple[list[str], list[str]]] = []
-    for line in lines:
-        if line.startswith("$ "):
-            parts.append(([line[2:]], []))
-        elif line.startswith("> "):
-            parts[-1][0].append(line[2:])
-        elif line.strip():
-            parts[-1][1].append(line)
-    return [Shown("\n".join(command), "\n".join(out)) for command, out in parts]
+def requests(document: str) -> list[Shown]:
+    """The blocks that talk to a server: all but those that start the scripts."""
+    return [
+        shown
+        for shown in shown_commands(document)
+        if not shown.commands.startswith("scripts/")
+    ]
 
 
-def commands_of_readme() -> list[Shown]:
-    """All commands that the README shows."""
-    blocks = console_blocks(README.read_text())
-    return [shown for block in blocks for shown in shown_commands(block)]
+def parts_of_tour(document: str) -> list[str]:
+    """What stands before the first subtitle of the tour, and under each of them."""
+    sections = TITLE.split(document)
+    return SUBTITLE.split(sections[sections.index("A tour") + 1])
 
 
-def outputs(commands: list[str], directory: Path) -> list[str]:
-    """What each command prints, all of them run in one shell."""
-    lines = [line for each in commands for line in (each, f"echo '{SEPARATOR}'")]
+def documents() -> list[Path]:
+    """All documents of the project."""
+    places = ("*.rst", "docs/*.rst", "benchmarks/*.rst")
+    return [found for place in places for found in sorted(CHECKOUT.glob(place))]
+
+
+def outputs(blocks: list[str], directory: Path) -> list[str]:
+    """What each block prints, all of them pasted into one shell."""
+    lines = [line for each in blocks for line in (each, f"echo '{SEPARATOR}'")]
     ran = subprocess.run(
         ["bash"],
         input="\n".join(lines),
@@ -81,35 +89,72 @@ def without_accidents(text: str) -> str:
 
 
 def matches(output: str, pattern: str) -> bool:
-    """Whether an output is as shown; ``...`` stands for anything."""
+    """Whether an output is as shown; ``...`` stands for anything within a string."""
     parts = map(re.escape, without_accidents(pattern).split("..."))
-    return re.fullmatch(".*".join(parts), without_accidents(output)) is not None
+    found = re.fullmatch('[^"]*'.join(parts), without_accidents(output))
+    return found is not None
 
 
 class ReadmeTests(SynchronousTestCase):
     """README.rst."""
 
-    def test_tour(self) -> None:
-        """Every request of the tour is answered as it is printed."""
+    def test_requests(self) -> None:
+        """Every block of requests, pasted in order, prints what is shown after it."""
+        shown = requests(README.read_text())
+        self.assertGreater(len(shown), 10)
+        self.assert_printed(self.live_server(), "demo", shown)
+
+    def test_parts_of_tour(self) -> None:
+        """Each part of the tour needs only the block at the beginning of the tour."""
+        server = self.live_server()
+        beginning, *parts = map(requests, parts_of_tour(README.read_text()))
+        self.assertEqual(len(beginning), 1)
+        self.assertGreater(len(parts), 5)
+        for number, part in enumerate(parts):
+            self.assertTrue(part)
+            self.assert_printed(server, f"part-{number}", [*beginning, *part])
+
+    def live_server(self) -> LiveServer:
+        """A server without data, until the test ends."""
         if shutil.which("curl") is None:
             missing("curl", "apt-get install curl")
         server = LiveServer()
         self.addCleanup(server.remove)
         server.start()
+        return server
+
+    def assert_printed(
+        self, server: LiveServer, tenant: str, blocks: list[Shown]
+    ) -> None:
+        """Paste blocks into a new shell, and compare what each prints."""
         directory = Path(self.mktemp())
         directory.mkdir()
-        tour = [
-            shown
-            for shown in commands_of_readme()
-            if not shown.command.startswith("scripts/")
+        pasted = [
+            each.commands.replace(SHOWN_ADDRESS, server.url).replace(
+                SHOWN_TENANT, f"X-Project-ID: {tenant}"
+            )
+            for each in blocks
         ]
-        commands = [each.command.replace(SHOWN_ADDRESS, server.url) for each in tour]
-        self.assertGreater(len(tour), 20)
-        for shown, output in zip(tour, outputs(commands, directory), strict=True):
+        printed = outputs(pasted, directory)
+        for shown, output in zip(blocks, printed, strict=True):
             self.assertTrue(
                 matches(output, shown.output),
-                f"{shown.command}\nprints\n{output}\ninstead of\n{shown.output}",
+                f"{shown.commands}\nprints\n{output}\ninstead of\n{shown.output}",
             )
+
+    def test_every_answer_is_compared(self) -> None:
+        """Every block of text stands right after the commands that print it."""
+        text = README.read_text()
+        compared = [shown for shown in shown_commands(text) if shown.output]
+        self.assertEqual(len(compared), text.count(".. code-block:: text"))
+
+    def test_broken_command(self) -> None:
+        """A command that does not work prints something else than shown."""
+        document = ".. code-block:: sh\n\n    {} a\n\n.. code-block:: text\n\n    a\n"
+        for command, as_shown in (("echo", True), ("ehco", False)):
+            (shown,) = shown_commands(document.format(command))
+            (output,) = outputs([shown.commands], Path.cwd())
+            self.assertEqual(matches(output, shown.output), as_shown)
 
     def test_matching_is_strict(self) -> None:
         """An answer with another status, key or value is not as shown."""
@@ -118,12 +163,15 @@ class ReadmeTests(SynchronousTestCase):
         self.assertFalse(matches('{"id":"a","age":7,"body":1} 200\n', shown))
         self.assertFalse(matches('{"id":"a","age":7,"body":2} 201\n', shown))
         self.assertFalse(matches('{"id":"a","body":1} 201\n', shown))
+        self.assertFalse(matches('{"id":"a","x":"","age":7,"body":1} 201\n', shown))
 
     def test_scripts(self) -> None:
         """Every script that is shown exists, and the options given to it are known."""
-        commands = [each.command for each in commands_of_readme()]
         scripts = [
-            shlex.split(each) for each in commands if each.startswith("scripts/")
+            shlex.split(shown.commands)
+            for path in documents()
+            for shown in shown_commands(path.read_text())
+            if shown.commands.startswith("scripts/")
         ]
         self.assertEqual(
             {words[0] for words in scripts}, {"scripts/serve", "scripts/test"}
@@ -144,9 +192,18 @@ class ReadmeTests(SynchronousTestCase):
 class DocumentTests(SynchronousTestCase):
     """All documents."""
 
+    def test_blocks(self) -> None:
+        """Every block says what it is in, and no command stands behind a prompt."""
+        for document in documents():
+            text = document.read_text()
+            languages = set(re.findall(r"^\.\. code-block::(.*)", text, re.M))
+            self.assertLessEqual({each.strip() for each in languages}, LANGUAGES)
+            for shown in shown_commands(text):
+                self.assertNotRegex(shown.commands, r"(?m)^\s*[$>] ", document)
+
     def test_links(self) -> None:
         """Every link to another file of the project leads to one."""
-        for document in [*CHECKOUT.glob("*.rst"), *CHECKOUT.glob("docs/*.rst")]:
+        for document in documents():
             for target in re.findall(r"<([\w./]+)>`_", document.read_text()):
                 self.assertTrue(
                     (document.parent / target).is_file(), f"{document}: {target}"
@@ -154,7 +211,7 @@ class DocumentTests(SynchronousTestCase):
 
     def test_named_files(self) -> None:
         """Every file of the project that a document names in code exists."""
-        for document in [*CHECKOUT.glob("*.rst"), *CHECKOUT.glob("docs/*.rst")]:
+        for document in documents():
             named = r"``((?:mqsvc|tests|scripts|etc|docs|benchmarks)/[\w./]*)``"
             for target in re.findall(named, document.read_text()):
                 self.assertTrue((CHECKOUT / target).exists(), f"{document}: {target}")

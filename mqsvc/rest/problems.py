@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 from xml.sax.saxutils import escape
 
@@ -19,6 +20,9 @@ from mqsvc.messaging.errors import (
 from mqsvc.rest.answer import Answer
 
 JSON = "application/json"
+
+_NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+"""Characters that an XML document cannot have, not even escaped."""
 
 log = Logger()
 
@@ -80,5 +84,8 @@ def _body(error: MessagingError, request: IRequest) -> tuple[str, Any]:
 
 
 def _xml(fields: dict[str, str]) -> bytes:
-    members = "".join(f"<{k}>{escape(v)}</{k}>" for k, v in fields.items())
+    members = "".join(
+        f"<{name}>{escape(_NOT_XML.sub('?', text))}</{name}>"
+        for name, text in fields.items()
+    )
     return f'<?xml version="1.0" encoding="UTF-8"?><error>{members}</error>'.encode()

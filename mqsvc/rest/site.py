@@ -49,6 +49,7 @@ class BoundedRequest(Request):
 
     # Answers say themselves what they are, or nothing.
     defaultContentType = None
+    _is_refused = False
 
     def gotLength(self, length: int | None) -> None:
         """The headers have come; a length of none means chunks."""
@@ -63,12 +64,18 @@ class BoundedRequest(Request):
         if body.size > MOST_READ:
             self._cut_off()
 
+    def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:
+        """All of it has come; what was refused before is not done after all."""
+        if not self._is_refused:
+            super().requestReceived(command, path, version)
+
     def _cut_off(self) -> None:
-        if not self.startedWriting:
+        if not self._is_refused:
             self.hang_up(BodyTooLarge(f"A body has at most {MOST_READ} bytes."))
 
     def hang_up(self, error: MessagingError) -> None:
         """Answer while the request is still coming in, and close the connection."""
+        self._is_refused = True
         # What twisted.web would have set by the time it asks for an answer.
         self.clientproto = b"HTTP/1.1"
         self.setHeader(b"connection", b"close")

@@ -16,7 +16,7 @@ from threading import Thread
 from typing import Any, Generic, Protocol, TypeVar
 
 from attrs import frozen
-from twisted.internet.defer import Deferred, fail
+from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.interfaces import IReactorFromThreads
 from twisted.logger import Logger
 
@@ -145,6 +145,8 @@ class _JobThread:
 
     def stop(self) -> Deferred[None]:
         """Finish what was submitted, close the connection, then fire."""
+        if not self._is_running:
+            return succeed(None)
         self._is_running = False
         self._stopped = Deferred()
         self._calls.put(None)
@@ -153,7 +155,7 @@ class _JobThread:
     def run(self, job: Job[Result]) -> Deferred[Result]:
         """See :class:`Worker`."""
         if not self._is_running:
-            return fail(StoreUnavailable("The store is not running."))
+            return fail(StoreUnavailable())
         answer: Deferred[Result] = Deferred()
         self._calls.put(_Call(job, answer))
         return answer

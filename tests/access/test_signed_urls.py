@@ -176,16 +176,16 @@ class ShareTests(SynchronousTestCase):
         self.assertIn("a, b", self.refused({"b": 1, "a": 1}).description)
 
     def test_methods_that_continue_the_text(self) -> None:
-        """A method cannot carry more paths into what is signed."""
-        hidden = r"x,/v2/queues/zoo\nDELETE"
-        try:
-            grant = self.share({"methods": [hidden]})
-        except InvalidRequest:
-            return
-        sent = sent_with(grant)
-        sent["URL-Paths"] = rf"{MESSAGES}\nx,/v2/queues/zoo"
-        sent["URL-Methods"] = "DELETE"
-        self.assertFalse(passes(sent, "DELETE", "/v2/queues/zoo"))
+        """A method cannot carry more methods or paths into what is signed."""
+        for method in (
+            r"x,/v2/queues/zoo\nDELETE",
+            "GET,PUT",
+            r"GET\n",
+            "G T",
+            "",
+            "1",
+        ):
+            self.refused({"methods": ["GET", method]})
 
     def test_no_secret(self) -> None:
         """A server without a secret grants nothing."""
@@ -240,6 +240,14 @@ class CheckTests(SynchronousTestCase):
             sent = signed(paths, ["GET"])
             for path in (MESSAGES, "/", ""):
                 self.assertFalse(passes(sent, path=path), (paths, path))
+
+    def test_separator_inside_of_a_part(self) -> None:
+        """What could be cut in another way is worth nothing, even if it is signed."""
+        paths, methods = [MESSAGES, r"/v2/x\ny"], ["GET"]
+        self.assertFalse(passes(signed(paths, methods)))
+        self.assertFalse(passes(signed([MESSAGES], ["GET", r"x\ny"])))
+        project = r"a project\nwith a separator"
+        self.assertTrue(passes(signed([MESSAGES], methods, project)))
 
     def test_missing_headers(self) -> None:
         """Without any one of the headers nothing is granted."""

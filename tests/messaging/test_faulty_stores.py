@@ -225,6 +225,18 @@ class OneFailsTests(OperationsTestCase):
         self.assertIs(True, report["storage_reachable"])
         self.assertEqual(1, len(self.flushLoggedErrors(StoreUnavailable)))
 
+    def test_health_without_messages(self) -> None:
+        """Steps that find nothing to work on have not failed."""
+        self.messages.broken = {"post"}
+        report = self.done(self.operations.health.report())
+        failed = [
+            name
+            for name, step in report["operation_status"].items()
+            if not step["succeeded"]
+        ]
+        self.assertEqual(["post_messages"], failed)
+        self.flushLoggedErrors(StoreUnavailable)
+
     def test_health_leaves_no_queue(self) -> None:
         """The report takes its own queue away, also after a step that failed."""
         self.messages.broken = {"claim"}

@@ -147,14 +147,14 @@ class UpdateTests(SubscriptionTestCase):
         """Have a confirmed subscription of some age."""
         super().setUp()
         made = self.subscribe(options={"a": 1})
-        self.id = made.id
-        self.confirm(self.id)
+        self.made_id = made.id
+        self.confirm(self.made_id)
         self.clock.advance(10)
 
     def update(self, **document: Any) -> Subscription:
         """The subscription after a change."""
-        self.done(self.subscriptions.update(QUEUE, self.id, document))
-        return self.get(self.id)
+        self.done(self.subscriptions.update(QUEUE, self.made_id, document))
+        return self.get(self.made_id)
 
     def test_ttl(self) -> None:
         """A new ttl counts from now."""
@@ -182,7 +182,7 @@ class UpdateTests(SubscriptionTestCase):
         for document in ({}, {"ttl": None}, {"other": 1}):
             error = self.fails(
                 UnusableSubscription,
-                self.subscriptions.update(QUEUE, self.id, document),
+                self.subscriptions.update(QUEUE, self.made_id, document),
             )
             self.assertEqual("Unable to update subscription", error.title)
 
@@ -192,34 +192,34 @@ class UpdateTests(SubscriptionTestCase):
             document = {name: "x", "ttl": 100}
             self.fails(
                 UnusableSubscription,
-                self.subscriptions.update(QUEUE, self.id, document),
+                self.subscriptions.update(QUEUE, self.made_id, document),
             )
-        self.assertEqual(3600, self.get(self.id).ttl)
+        self.assertEqual(3600, self.get(self.made_id).ttl)
 
     def test_refused(self) -> None:
         """Values are checked as for a new one."""
         for document in ([], None, "x"):
             error = self.fails(
-                InvalidBody, self.subscriptions.update(QUEUE, self.id, document)
+                InvalidBody, self.subscriptions.update(QUEUE, self.made_id, document)
             )
             self.assertEqual("Subscriptions must be a dict.", error.description)
         for document in ({"ttl": 59}, {"subscriber": "x"}, {"options": []}):
             self.fails(
-                InvalidRequest, self.subscriptions.update(QUEUE, self.id, document)
+                InvalidRequest, self.subscriptions.update(QUEUE, self.made_id, document)
             )
 
     def test_subscriber_of_another(self) -> None:
         """Two subscriptions of a queue cannot have one subscriber."""
         self.subscribe("http://other")
         document = {"subscriber": "http://other"}
-        self.fails(Conflict, self.subscriptions.update(QUEUE, self.id, document))
+        self.fails(Conflict, self.subscriptions.update(QUEUE, self.made_id, document))
 
     def test_missing(self) -> None:
         """What is unknown, expired or of another queue cannot be changed."""
         document = {"ttl": 60}
         self.fails(
             SubscriptionDoesNotExist,
-            self.subscriptions.update(OTHER, self.id, document),
+            self.subscriptions.update(OTHER, self.made_id, document),
         )
         self.fails(
             SubscriptionDoesNotExist,
@@ -228,23 +228,23 @@ class UpdateTests(SubscriptionTestCase):
         self.clock.advance(3590)
         self.fails(
             SubscriptionDoesNotExist,
-            self.subscriptions.update(QUEUE, self.id, document),
+            self.subscriptions.update(QUEUE, self.made_id, document),
         )
 
     def test_confirm(self) -> None:
         """Agreement is given and taken back; nothing else changes."""
-        before = self.get(self.id)
-        self.confirm(self.id, confirmed=False)
-        self.assertFalse(self.get(self.id).confirmed)
-        self.confirm(self.id)
-        self.assertEqual(before, self.get(self.id))
+        before = self.get(self.made_id)
+        self.confirm(self.made_id, confirmed=False)
+        self.assertFalse(self.get(self.made_id).confirmed)
+        self.confirm(self.made_id)
+        self.assertEqual(before, self.get(self.made_id))
 
     def test_refused_confirmation(self) -> None:
         """Agreement is true or false."""
         for document in (None, [], {}, {"confirmed": 1}, {"confirmed": None}, "true"):
             error = self.fails(
                 UnusableSubscription,
-                self.subscriptions.confirm(QUEUE, self.id, document),
+                self.subscriptions.confirm(QUEUE, self.made_id, document),
             )
             self.assertEqual("The 'confirmed' should be boolean.", error.description)
 
@@ -252,17 +252,17 @@ class UpdateTests(SubscriptionTestCase):
         """A confirmation that overlaps a change does not undo it."""
         answer = self.management.hold_answer("subscription")
         document = {"confirmed": True}
-        confirming = self.start(self.subscriptions.confirm(QUEUE, self.id, document))
+        confirming = self.start(self.subscriptions.confirm(QUEUE, self.made_id, document))
         self.update(subscriber="http://other")
         answer.callback(None)
         self.successResultOf(confirming)
-        self.assertEqual("http://other", self.get(self.id).subscriber)
+        self.assertEqual("http://other", self.get(self.made_id).subscriber)
 
     def test_no_end_of_changes(self) -> None:
         """Who is overtaken again and again gives up with a conflict."""
         answer = self.management.hold_answer("subscription")
         document = {"confirmed": False}
-        confirming = self.start(self.subscriptions.confirm(QUEUE, self.id, document))
+        confirming = self.start(self.subscriptions.confirm(QUEUE, self.made_id, document))
         overtaken = 0
         while not confirming.called and overtaken < 100:
             overtaken += 1
@@ -272,13 +272,13 @@ class UpdateTests(SubscriptionTestCase):
         self.assertEqual(10, overtaken)
         self.failureResultOf(confirming, Conflict)
         answer.callback(None)
-        self.assertTrue(self.get(self.id).confirmed)
+        self.assertTrue(self.get(self.made_id).confirmed)
 
     def test_removed_meanwhile(self) -> None:
         """What is removed while it is changed stays removed."""
         answer = self.management.hold_answer("subscription")
-        changing = self.start(self.subscriptions.update(QUEUE, self.id, {"ttl": 60}))
-        self.done(self.subscriptions.delete(QUEUE, self.id))
+        changing = self.start(self.subscriptions.update(QUEUE, self.made_id, {"ttl": 60}))
+        self.done(self.subscriptions.delete(QUEUE, self.made_id))
         answer.callback(None)
         self.failureResultOf(changing, SubscriptionDoesNotExist)
 

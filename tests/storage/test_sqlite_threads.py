@@ -426,6 +426,12 @@ class StopTests(ThreadTestCase):
             await self.fails(StoreUnavailable, worker.run(numbers))
             self.assertTrue(worker.stop().called)
 
+    async def test_words(self) -> None:
+        """Callers are told no more of it than of any other outage."""
+        answer = Reader(self.path, reactor).run(numbers)
+        error = await self.fails(StoreUnavailable, answer)
+        self.assertEqual(StoreUnavailable().description, error.description)
+
     async def test_stopped_twice(self) -> None:
         """Stopping once more is no error, and does not end the next run."""
         worker = Writer(self.path, reactor)

@@ -299,6 +299,7 @@ def _claimed_states(rows: Iterable[_Row]) -> int:
 def count_down(
     connection: sqlite3.Connection, rowid: int, total: int, claimed: int
 ) -> None:
+    """Take so many messages off the counters of a destination."""
     connection.execute(
         sql.COUNT_DOWN, {"destination": rowid, "total": total, "claimed": claimed}
     )
