@@ -252,7 +252,9 @@ class UpdateTests(SubscriptionTestCase):
         """A confirmation that overlaps a change does not undo it."""
         answer = self.management.hold_answer("subscription")
         document = {"confirmed": True}
-        confirming = self.start(self.subscriptions.confirm(QUEUE, self.made_id, document))
+        confirming = self.start(
+            self.subscriptions.confirm(QUEUE, self.made_id, document)
+        )
         self.update(subscriber="http://other")
         answer.callback(None)
         self.successResultOf(confirming)
@@ -262,7 +264,9 @@ class UpdateTests(SubscriptionTestCase):
         """Who is overtaken again and again gives up with a conflict."""
         answer = self.management.hold_answer("subscription")
         document = {"confirmed": False}
-        confirming = self.start(self.subscriptions.confirm(QUEUE, self.made_id, document))
+        confirming = self.start(
+            self.subscriptions.confirm(QUEUE, self.made_id, document)
+        )
         overtaken = 0
         while not confirming.called and overtaken < 100:
             overtaken += 1
@@ -277,7 +281,9 @@ class UpdateTests(SubscriptionTestCase):
     def test_removed_meanwhile(self) -> None:
         """What is removed while it is changed stays removed."""
         answer = self.management.hold_answer("subscription")
-        changing = self.start(self.subscriptions.update(QUEUE, self.made_id, {"ttl": 60}))
+        changing = self.start(
+            self.subscriptions.update(QUEUE, self.made_id, {"ttl": 60})
+        )
         self.done(self.subscriptions.delete(QUEUE, self.made_id))
         answer.callback(None)
         self.failureResultOf(changing, SubscriptionDoesNotExist)
