@@ -27,11 +27,19 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from mqsvc.storage.errors import StoreOpenError
+from mqsvc.storage.management.sql_servers import (
+    make_server_engine,
+    pool_options,
+    with_driver,
+)
 
 SQLITE_BUSY_TIMEOUT = 10
 """Seconds to wait for another connection's lock, unless the URI has ``?timeout=``."""
 
 _WRITES = "mqsvc_writes"
+
+_NUL, _ESCAPE = "\x00", "\x01"
+_ESCAPED_NUL, _ESCAPED_ESCAPE = "\x01\x01", "\x01\x02"
 
 _LOST_RACES = {
     1213,  # MySQL and MariaDB: deadlock
@@ -44,14 +52,16 @@ class ExactText(TypeDecorator[str]):
     """Short text, equal and ordered by code points and nothing else.
 
     :param length: the most characters.
+    :param controls: whether control characters count among them.
     """
 
     impl = String
     cache_ok = True
 
-    def __init__(self, length: int) -> None:
+    def __init__(self, length: int, controls: bool = False) -> None:
         super().__init__(length)
         self.length = length
+        self.controls = controls
 
     def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
         """SQLite compares so by itself, PostgreSQL by a collation, MySQL bytes only.
@@ -60,7 +70,7 @@ class ExactText(TypeDecorator[str]):
         blanks at the end: two tenants would be one.)
         """
         if dialect.name == "postgresql":
-            return String(self.length, collation="C")
+            return String(self.length * (1 + self.controls), collation="C")
         if _is_mysql(dialect):
             return VARBINARY(4 * self.length)
         return String(self.length)
@@ -69,16 +79,32 @@ class ExactText(TypeDecorator[str]):
         """Text to what the column takes."""
         if value is not None and _is_mysql(dialect):
             return value.encode()
-        return value
+        return _without_nul(value, dialect)
 
     def process_result_value(self, value: Any, dialect: Dialect) -> str | None:
         """What the column gave to text."""
-        return value.decode() if isinstance(value, bytes) else value
+        if isinstance(value, bytes):
+            return value.decode()
+        return _with_nul(value, dialect)
 
 
-def long_text() -> TypeEngine[str]:
-    """The type of text that is never compared; MySQL's own TEXT ends at 64 KiB."""
-    return Text().with_variant(MEDIUMTEXT(charset="utf8mb4"), "mysql", "mariadb")
+class LongText(TypeDecorator[str]):
+    """Text of any length that is never compared."""
+
+    impl = Text
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        """The TEXT of MySQL itself ends at 64 KiB."""
+        return MEDIUMTEXT(charset="utf8mb4") if _is_mysql(dialect) else Text()
+
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> Any:
+        """Text to what the column takes."""
+        return _without_nul(value, dialect)
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> str | None:
+        """What the column gave to text."""
+        return _with_nul(value, dialect)
 
 
 def make_engine(uri: str | URL, connections: int) -> Engine:
@@ -89,10 +115,10 @@ def make_engine(uri: str | URL, connections: int) -> Engine:
     :raise StoreOpenError: the URI names no database that could be used.
     """
     try:
-        url = make_url(uri)
+        url = with_driver(make_url(uri))
         if url.get_backend_name() == "sqlite":
             return _make_sqlite_engine(url, connections)
-        return _make_pooled_engine(url, connections)
+        return make_server_engine(url, connections)
     except (ArgumentError, ImportError, OSError) as error:
         reason = str(error).splitlines()[0]
         raise StoreOpenError(f"this URI cannot be used: {reason}") from error
@@ -122,18 +148,6 @@ def lost_a_race(error: DBAPIError) -> bool:
     return isinstance(error, IntegrityError) or not facts.isdisjoint(_LOST_RACES)
 
 
-def _make_pooled_engine(url: URL, connections: int) -> Engine:
-    return create_engine(
-        url,
-        pool_size=connections,
-        max_overflow=0,
-        # A connection that died while idle is replaced before it is used.
-        pool_pre_ping=True,
-        # What tenants stored has no place in logs and errors.
-        hide_parameters=True,
-    )
-
-
 def _make_sqlite_engine(url: URL, connections: int) -> Engine:
     if url.database in {None, "", ":memory:"}:
         raise StoreOpenError(
@@ -146,7 +160,7 @@ def _make_sqlite_engine(url: URL, connections: int) -> Engine:
     url = url.set(database=str(path))
     if "timeout" not in url.query:
         url = url.update_query_dict({"timeout": str(SQLITE_BUSY_TIMEOUT)})
-    engine = _make_pooled_engine(url, connections)
+    engine = create_engine(url, **pool_options(connections))
     event.listen(engine, "connect", _configure_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
     return engine
@@ -169,6 +183,22 @@ def _begin_sqlite(connection: Connection) -> None:
     # A writer that began as a reader could be refused at its first change.
     writes = connection.get_execution_options().get(_WRITES, False)
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+def _without_nul(value: str | None, dialect: Dialect) -> str | None:
+    """Text as PostgreSQL takes it, which takes all characters but one.
+
+    Texts keep their order by code points: the escape is the next character.
+    """
+    if value is None or dialect.name != "postgresql":
+        return value
+    return value.replace(_ESCAPE, _ESCAPED_ESCAPE).replace(_NUL, _ESCAPED_NUL)
+
+
+def _with_nul(value: str | None, dialect: Dialect) -> str | None:
+    if value is None or dialect.name != "postgresql":
+        return value
+    return value.replace(_ESCAPED_NUL, _NUL).replace(_ESCAPED_ESCAPE, _ESCAPE)
 
 
 def _is_mysql(dialect: Dialect) -> bool:

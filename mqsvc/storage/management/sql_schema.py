@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from sqlalchemy import (
     BigInteger,
@@ -23,14 +24,18 @@ from sqlalchemy import (
 
 from mqsvc.messaging.model import Destination
 from mqsvc.storage.errors import SchemaTooNew
-from mqsvc.storage.management.sql_dialects import ExactText, for_writing, long_text
+from mqsvc.storage.management.sql_dialects import ExactText, LongText, for_writing
+from mqsvc.storage.management.sql_servers import take_schema_turn
 
 Migration = Callable[[Connection], None]
+
+_TRANSACTIONAL: dict[str, Any] = {"mysql_engine": "InnoDB", "mariadb_engine": "InnoDB"}
+"""What a table needs whatever the server's default is."""
 
 
 def _destination_key() -> tuple[Column[str], Column[str], Column[str]]:
     return (
-        Column("project", ExactText(256), primary_key=True),
+        Column("project", ExactText(256, controls=True), primary_key=True),
         Column("kind", ExactText(8), primary_key=True),
         Column("name", ExactText(64), primary_key=True),
     )
@@ -42,14 +47,16 @@ schema_versions = Table(
     "schema_versions",
     tables,
     Column("version", Integer, primary_key=True, autoincrement=False),
+    **_TRANSACTIONAL,
 )
 
 destinations = Table(
     "destinations",
     tables,
     *_destination_key(),
-    Column("metadata", long_text(), nullable=False),
+    Column("metadata", LongText(), nullable=False),
     Column("revision", BigInteger, nullable=False),
+    **_TRANSACTIONAL,
 )
 
 subscriptions = Table(
@@ -57,13 +64,13 @@ subscriptions = Table(
     tables,
     *_destination_key(),
     Column("id", ExactText(64), primary_key=True),
-    Column("subscriber", long_text(), nullable=False),
+    Column("subscriber", LongText(), nullable=False),
     # A URI may be longer than any index takes.
     Column("subscriber_digest", ExactText(64), nullable=False),
     Column("ttl", BigInteger, nullable=False),
     Column("created", BigInteger, nullable=False),
     Column("expires", BigInteger, nullable=False),
-    Column("options", long_text(), nullable=False),
+    Column("options", LongText(), nullable=False),
     Column("confirmed", Boolean, nullable=False),
     UniqueConstraint(
         "project",
@@ -73,6 +80,7 @@ subscriptions = Table(
         name="one_subscription_of_a_subscriber",
     ),
     Index("subscriptions_by_expiry", "expires"),
+    **_TRANSACTIONAL,
 )
 
 
@@ -109,15 +117,20 @@ def migrate(engine: Engine, migrations: Sequence[Migration]) -> None:
 
     :param migrations: entry *i* makes version *i + 1* of version *i*.
     :raise SchemaTooNew: the database is above the last version known.
+    :raise StoreOpenError: another process is at it and does not end.
     """
-    writer = for_writing(engine)
-    while True:
-        with writer.begin() as connection:
-            if not _migrate_once(connection, migrations):
-                return
+    with for_writing(engine).connect() as connection:
+        take_schema_turn(connection)
+        while _migrate_once(connection, migrations):
+            pass
 
 
 def _migrate_once(connection: Connection, migrations: Sequence[Migration]) -> bool:
+    with connection.begin():
+        return _next_migration(connection, migrations)
+
+
+def _next_migration(connection: Connection, migrations: Sequence[Migration]) -> bool:
     version = _version(connection)
     if version > len(migrations):
         where = connection.engine.url.render_as_string()

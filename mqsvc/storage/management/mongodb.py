@@ -1,0 +1,171 @@
+"""The management store on MongoDB, stand-alone or a replica set, through txmongo.
+
+Each operation takes effect in one write to one document, since a stand-alone server
+has no transactions. What else it does before and after that cannot be seen. See
+:mod:`.mongodb_schema` for how the removal of a destination is such a write.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from random import SystemRandom
+from typing import Any
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+from zope.interface import implementer
+
+from mqsvc.messaging.model import (
+    Destination,
+    JsonObject,
+    Kind,
+    Record,
+    Subscription,
+)
+from mqsvc.storage.ids import RANDOM_BITS, RandomBits
+from mqsvc.storage.interfaces import IManagementStore
+from mqsvc.storage.management import mongodb_records, mongodb_subscriptions
+from mqsvc.storage.management.mongodb_calls import Calls, Database
+from mqsvc.storage.management.mongodb_schema import prepare
+from mqsvc.storage.management.mongodb_uri import read_uri
+
+__all__ = ["MongoDBManagementStore", "open_mongodb_management"]
+
+
+def open_mongodb_management(uri: str, reactor: IReactorTime) -> MongoDBManagementStore:
+    """A store in the database of a URI, whose indexes are made.
+
+    Blocks; for the time before the reactor runs. No connection is left open, so that
+    the process may fork before it starts the store.
+
+    :param uri: ``mongodb://host/database``, with the options that
+        :func:`~mqsvc.storage.management.mongodb_uri.read_uri` takes.
+    :param reactor: the one that Twisted has installed; txmongo knows no other.
+    :raise SchemaTooNew: a newer version of the program made the database.
+    :raise StoreOpenError: the database cannot be used.
+    """
+    address = read_uri(uri)
+    prepare(address)
+    return MongoDBManagementStore(Calls(address, reactor), SystemRandom().getrandbits)
+
+
+@implementer(IManagementStore)
+class MongoDBManagementStore(Service):
+    """See :class:`~mqsvc.storage.interfaces.IManagementStore`.
+
+    :param random_bits: where the revisions of new documents come from.
+    """
+
+    def __init__(self, calls: Calls, random_bits: RandomBits) -> None:
+        self._calls = calls
+        self._random_bits = random_bits
+
+    def startService(self) -> None:
+        """Take operations from now on."""
+        super().startService()
+        self._calls.start()
+
+    def stopService(self) -> Deferred[None]:
+        """Take no more operations; fires when those underway are done."""
+        super().stopService()
+        return self._calls.stop()
+
+    def ping(self) -> Deferred[None]:
+        """See :class:`~mqsvc.storage.interfaces.IStore`."""
+        return self._calls.repeat(_ping)
+
+    def sweep(self, now: int) -> Deferred[bool]:
+        """See :class:`~mqsvc.storage.interfaces.IStore`; at most 500 at a time."""
+        return self._calls.repeat(mongodb_subscriptions.sweep, now)
+
+    def create(self, destination: Destination, metadata: JsonObject) -> Deferred[bool]:
+        """See :class:`~mqsvc.storage.interfaces.IManagementStore`, as all below."""
+        return self._calls.call(
+            mongodb_records.create, destination, metadata, self._new_revision()
+        )
+
+    def get(self, destination: Destination) -> Deferred[Record | None]:
+        """One record."""
+        return self._calls.repeat(mongodb_records.get, destination)
+
+    def update(self, record: Record, metadata: JsonObject) -> Deferred[Record | None]:
+        """Compare and set."""
+        return self._calls.call(mongodb_records.update, record, metadata)
+
+    def delete(self, destination: Destination) -> Deferred[None]:
+        """A record and its subscriptions."""
+        return self._calls.repeat(mongodb_records.delete, destination)
+
+    def page(
+        self,
+        project: str,
+        kind: Kind,
+        limit: int,
+        after: str = "",
+        name_contains: str = "",
+        metadata: Mapping[str, Any] | None = None,
+    ) -> Deferred[list[Record]]:
+        """Records by name."""
+        filters = metadata or {}
+        return self._calls.repeat(
+            mongodb_records.page, project, kind, limit, after, name_contains, filters
+        )
+
+    def count(self, project: str, kind: Kind) -> Deferred[int]:
+        """Records of a project."""
+        return self._calls.repeat(mongodb_records.count, project, kind)
+
+    def subscribe(self, subscription: Subscription, now: int) -> Deferred[Subscription]:
+        """A new subscription or the one that was there."""
+        return self._calls.repeat(
+            mongodb_subscriptions.subscribe, subscription, now, self._new_revision()
+        )
+
+    def subscription(
+        self, destination: Destination, subscription_id: str, now: int
+    ) -> Deferred[Subscription]:
+        """One subscription."""
+        return self._calls.repeat(
+            mongodb_subscriptions.get, destination, subscription_id, now
+        )
+
+    def subscriptions(
+        self, destination: Destination, limit: int, after: str, now: int
+    ) -> Deferred[list[Subscription]]:
+        """Subscriptions by id."""
+        return self._calls.repeat(
+            mongodb_subscriptions.page, destination, limit, after, now
+        )
+
+    def update_subscription(
+        self,
+        subscription: Subscription,
+        now: int,
+        expected: Subscription | None = None,
+    ) -> Deferred[bool]:
+        """Compare and replace."""
+        return self._calls.call(
+            mongodb_subscriptions.update, subscription, now, expected
+        )
+
+    def unsubscribe(
+        self, destination: Destination, subscription_id: str
+    ) -> Deferred[None]:
+        """Remove a subscription."""
+        return self._calls.repeat(
+            mongodb_subscriptions.unsubscribe, destination, subscription_id
+        )
+
+    def unsubscribe_all(self, destination: Destination) -> Deferred[None]:
+        """Remove the subscriptions of a destination."""
+        return self._calls.repeat(mongodb_subscriptions.unsubscribe_all, destination)
+
+    def _new_revision(self) -> int:
+        # Random, so that the revision of a document that was deleted and made again
+        # is none that a reader of the former one may still hold.
+        return self._random_bits(RANDOM_BITS)
+
+
+async def _ping(database: Database) -> None:
+    await database.command("ping")

@@ -1,0 +1,72 @@
+"""Collections and indexes of the MongoDB management store.
+
+A document of :data:`DESTINATIONS` is a record if it has a revision. Without one it is
+there for subscriptions only. Its ``era`` is what subscriptions belong to: a new one
+makes them all be gone in the same write, and so does the removal of the document.
+Those of an era that is over are deleted after that, which nobody can see; if the
+process dies just then they stay until they expire.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pymongo import ASCENDING, MongoClient
+from pymongo import database as blocking
+from pymongo.errors import PyMongoError
+
+from mqsvc.messaging.model import Destination
+from mqsvc.storage.errors import SchemaTooNew, StoreOpenError
+from mqsvc.storage.management.mongodb_calls import reason_of
+from mqsvc.storage.management.mongodb_uri import Address
+
+DESTINATIONS = "management_destinations"
+SUBSCRIPTIONS = "management_subscriptions"
+SCHEMA = "management_schema"
+
+VERSION = 1
+
+_INDEXES: tuple[tuple[str, tuple[str, ...], bool], ...] = (
+    (DESTINATIONS, ("project", "kind", "name"), True),
+    (SUBSCRIPTIONS, ("era", "id"), True),
+    (SUBSCRIPTIONS, ("era", "subscriber_digest"), True),
+    (SUBSCRIPTIONS, ("expires",), False),
+)
+
+
+def key_of(destination: Destination) -> dict[str, str]:
+    """The fields that name a destination, with their values."""
+    return {
+        "project": destination.project,
+        "kind": destination.kind.value,
+        "name": destination.name,
+    }
+
+
+def prepare(address: Address) -> None:
+    """Make the indexes that are missing, blocking; any number may do so at once.
+
+    :raise SchemaTooNew: a newer version of the program made the database.
+    :raise StoreOpenError: it cannot be reached or used.
+    """
+    try:
+        with MongoClient[dict[str, Any]](
+            address.uri, serverSelectionTimeoutMS=address.patience
+        ) as client:
+            _prepare(client[address.database], address)
+    except PyMongoError as error:
+        where = f"mongodb://{address.hosts}/{address.database}"
+        raise StoreOpenError(f"{where} cannot be used: {reason_of(error)}") from error
+
+
+def _prepare(database: blocking.Database[dict[str, Any]], address: Address) -> None:
+    schema = database[SCHEMA].find_one({"_id": "version"}) or {"number": 0}
+    if schema["number"] > VERSION:
+        where = f"mongodb://{address.hosts}/{address.database}"
+        raise SchemaTooNew(where, schema["number"], VERSION)
+    for collection, fields, unique in _INDEXES:
+        keys = [(name, ASCENDING) for name in fields]
+        database[collection].create_index(keys, unique=unique)
+    database[SCHEMA].update_one(
+        {"_id": "version"}, {"$max": {"number": VERSION}}, upsert=True
+    )

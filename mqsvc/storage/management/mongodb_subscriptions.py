@@ -1,0 +1,265 @@
+"""Operations on subscriptions in MongoDB.
+
+A document whose time is over may still be there. Readers pass it by, and whoever
+wants its place removes it; :func:`sweep` removes the rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from hashlib import sha256
+from typing import Any
+
+from bson import ObjectId
+from pymongo.errors import DuplicateKeyError
+from txmongo.filter import ASCENDING, sort  # type: ignore[import-untyped]
+
+from mqsvc.messaging.errors import (
+    Conflict,
+    StoreUnavailable,
+    SubscriptionDoesNotExist,
+)
+from mqsvc.messaging.model import Destination, Subscription
+from mqsvc.storage.management.json_text import from_text, to_text
+from mqsvc.storage.management.mongodb_calls import Database
+from mqsvc.storage.management.mongodb_schema import (
+    DESTINATIONS,
+    SUBSCRIPTIONS,
+    key_of,
+)
+
+MAX_SWEPT = 500
+"""Subscriptions that one sweep removes at most."""
+
+MAX_ATTEMPTS = 10
+"""How often an operation is begun that others keep getting in the way of."""
+
+
+async def era_of(database: Database, destination: Destination) -> ObjectId | None:
+    """What the subscriptions of a destination belong to, if it can have any."""
+    document = await database[DESTINATIONS].find_one(
+        key_of(destination), projection=["era"]
+    )
+    return None if document is None else document["era"]
+
+
+async def forget_era(database: Database, era: ObjectId) -> None:
+    """Delete the subscriptions of an era that is over."""
+    await database[SUBSCRIPTIONS].delete_many({"era": era})
+
+
+async def subscribe(
+    database: Database, subscription: Subscription, now: int, revision: int
+) -> Subscription:
+    """Insert a subscription, or read the live one that its subscriber has."""
+    for _ in range(MAX_ATTEMPTS):
+        try:
+            return await _subscribe(database, subscription, now, revision)
+        except DuplicateKeyError:
+            # Somebody was faster: most likely with the same subscriber.
+            continue
+    raise StoreUnavailable
+
+
+async def _subscribe(
+    database: Database, subscription: Subscription, now: int, revision: int
+) -> Subscription:
+    era = await _era_for(database, subscription.destination)
+    existing = await _of_subscriber(database, era, subscription, now)
+    if existing is not None:
+        return _subscription(subscription.destination, existing)
+    await _make_room(database, era, subscription, now)
+    document = {"era": era, "id": subscription.id, "revision": revision}
+    await database[SUBSCRIPTIONS].insert_one(document | _values(subscription))
+    return subscription
+
+
+async def get(
+    database: Database, destination: Destination, subscription_id: str, now: int
+) -> Subscription:
+    """Read one live subscription.
+
+    :raise SubscriptionDoesNotExist: there is none.
+    """
+    document = await _find(database, destination, subscription_id, now)
+    return _subscription(destination, document)
+
+
+async def page(
+    database: Database, destination: Destination, limit: int, after: str, now: int
+) -> list[Subscription]:
+    """Read the first live subscriptions behind an id."""
+    era = await era_of(database, destination)
+    wanted = {"era": era, "id": {"$gt": after}, "expires": {"$gt": now}}
+    documents = await database[SUBSCRIPTIONS].find(
+        wanted, sort=sort(ASCENDING("id")), limit=limit
+    )
+    return [_subscription(destination, document) for document in documents]
+
+
+async def update(
+    database: Database,
+    subscription: Subscription,
+    now: int,
+    expected: Subscription | None,
+) -> bool:
+    """Replace a live subscription, unless it is not the one expected.
+
+    :raise SubscriptionDoesNotExist: it is gone.
+    :raise Conflict: the subscriber has another live one.
+    """
+    destination = subscription.destination
+    for _ in range(MAX_ATTEMPTS):
+        current = await _find(database, destination, subscription.id, now)
+        if expected not in (None, _subscription(destination, current)):
+            return False
+        await _refuse_rival(database, current["era"], subscription, now)
+        await _make_room(database, current["era"], subscription, now)
+        same = {"_id": current["_id"], "expires": {"$gt": now}}
+        if expected is not None:
+            same["revision"] = current["revision"]
+        if await _replace(database, same, subscription):
+            return True
+    raise StoreUnavailable
+
+
+async def unsubscribe(
+    database: Database, destination: Destination, subscription_id: str
+) -> None:
+    """Delete one subscription."""
+    era = await era_of(database, destination)
+    await database[SUBSCRIPTIONS].delete_one({"era": era, "id": subscription_id})
+
+
+async def unsubscribe_all(database: Database, destination: Destination) -> None:
+    """Begin a new era of a destination."""
+    for _ in range(MAX_ATTEMPTS):
+        era = await era_of(database, destination)
+        outcome = await database[DESTINATIONS].update_one(
+            key_of(destination) | {"era": era}, {"$set": {"era": ObjectId()}}
+        )
+        if era is None:
+            return
+        if outcome.matched_count:
+            await forget_era(database, era)
+            return
+    raise StoreUnavailable
+
+
+async def sweep(database: Database, now: int) -> bool:
+    """Delete a bounded number of expired documents; true when there may be more."""
+    expired = {"expires": {"$lte": now}}
+    documents = await database[SUBSCRIPTIONS].find(
+        expired, projection=["_id"], limit=MAX_SWEPT
+    )
+    if documents:
+        # Still expired: one may have been renewed since it was read.
+        some = {"_id": {"$in": [document["_id"] for document in documents]}}
+        await database[SUBSCRIPTIONS].delete_many(some | expired)
+    return len(documents) == MAX_SWEPT
+
+
+async def _era_for(database: Database, destination: Destination) -> ObjectId:
+    """The era of a destination, which begins if there is none."""
+    era = await era_of(database, destination)
+    if era is not None:
+        return era
+    era = ObjectId()
+    await database[DESTINATIONS].update_one(
+        key_of(destination), {"$setOnInsert": {"era": era}}, upsert=True
+    )
+    return await era_of(database, destination) or era
+
+
+async def _find(
+    database: Database, destination: Destination, subscription_id: str, now: int
+) -> Mapping[str, Any]:
+    era = await era_of(database, destination)
+    document = await database[SUBSCRIPTIONS].find_one(
+        {"era": era, "id": subscription_id, "expires": {"$gt": now}}
+    )
+    if document is None:
+        raise SubscriptionDoesNotExist(
+            f"Subscription {subscription_id} of {destination.kind.value} "
+            f"{destination.name} does not exist."
+        )
+    return dict(document)
+
+
+async def _of_subscriber(
+    database: Database, era: ObjectId, wanted: Subscription, now: int
+) -> Mapping[str, Any] | None:
+    document = await database[SUBSCRIPTIONS].find_one(
+        {
+            "era": era,
+            "subscriber_digest": _digest(wanted.subscriber),
+            "expires": {"$gt": now},
+        }
+    )
+    return None if document is None else dict(document)
+
+
+async def _refuse_rival(
+    database: Database, era: ObjectId, wanted: Subscription, now: int
+) -> None:
+    rival = await _of_subscriber(database, era, wanted, now)
+    if rival is not None and rival["id"] != wanted.id:
+        raise Conflict(
+            f"Subscription {rival['id']} has that subscriber already: "
+            "update or delete that one instead."
+        )
+
+
+async def _make_room(
+    database: Database, era: ObjectId, coming: Subscription, now: int
+) -> None:
+    """Delete what expired and has the subscriber or the id of what is to come."""
+    in_the_way = [
+        {"id": coming.id},
+        {"subscriber_digest": _digest(coming.subscriber)},
+    ]
+    await database[SUBSCRIPTIONS].delete_many(
+        {"era": era, "expires": {"$lte": now}, "$or": in_the_way}
+    )
+
+
+async def _replace(
+    database: Database, same: Mapping[str, Any], subscription: Subscription
+) -> bool:
+    """Whether a document was still what it was and has been replaced."""
+    change = {"$set": _values(subscription), "$inc": {"revision": 1}}
+    try:
+        outcome = await database[SUBSCRIPTIONS].update_one(same, change)
+    except DuplicateKeyError:
+        return False
+    return bool(outcome.matched_count)
+
+
+def _digest(subscriber: str) -> str:
+    return sha256(subscriber.encode()).hexdigest()
+
+
+def _values(subscription: Subscription) -> dict[str, Any]:
+    return {
+        "subscriber": subscription.subscriber,
+        "subscriber_digest": _digest(subscription.subscriber),
+        "ttl": subscription.ttl,
+        "created": subscription.created,
+        "expires": subscription.expires,
+        "options": to_text(subscription.options),
+        "confirmed": subscription.confirmed,
+    }
+
+
+def _subscription(
+    destination: Destination, document: Mapping[str, Any]
+) -> Subscription:
+    return Subscription(
+        id=document["id"],
+        destination=destination,
+        subscriber=document["subscriber"],
+        ttl=int(document["ttl"]),
+        created=int(document["created"]),
+        options=from_text(document["options"]),
+        confirmed=document["confirmed"],
+    )

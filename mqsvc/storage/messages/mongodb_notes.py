@@ -1,0 +1,231 @@
+"""Steps of the MongoDB message store, and the notes they leave until they are done.
+
+A note stands in the document of a destination, under ``pending``. It says what a
+committed step has still to do to other documents, in parts that may each be done any
+number of times, by anybody, early or late: a part that was done before finds nothing.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import Any
+
+from attrs import Factory, define, frozen
+from bson import ObjectId
+from pymongo.errors import DuplicateKeyError
+
+from mqsvc.messaging.model import Destination
+from mqsvc.storage.messages.mongodb_client import Connection
+from mqsvc.storage.messages.mongodb_schema import CLAIMS, CLEARED, HIDDEN, MESSAGES
+
+Key = dict[str, str]
+Document = dict[str, Any]
+
+RECENT = 32
+"""Tokens a destination remembers, to tell a step whether it was committed."""
+
+_SHOW = {
+    "$inc": {"state": -HIDDEN},
+    "$unset": {"batch": "", "planned": "", "begun": ""},
+}
+_SHOW_CLAIM = {"$unset": _SHOW["$unset"]}
+
+
+def key_of(destination: Destination) -> Key:
+    """The ``_id`` of a destination's document."""
+    return {
+        "project": destination.project,
+        "kind": destination.kind.value,
+        "name": destination.name,
+    }
+
+
+@frozen
+class View:
+    """A destination at one moment, with nothing pending."""
+
+    key: Key
+    owner: ObjectId
+    token: ObjectId
+    version: int
+    next: int
+    total: int
+    claimed: int
+    client: str | None
+    run: int
+
+    @classmethod
+    def of(cls, document: dict[str, Any]) -> View:
+        """What a document without a note says."""
+        return cls(
+            document["_id"],
+            *(document[name] for name in ("owner", "token", "version", "next")),
+            *(document[name] for name in ("total", "claimed", "client", "run")),
+        )
+
+
+@define
+class Move:
+    """Copies of messages that a step puts at the end of another destination."""
+
+    target: Destination
+    messages: list[Document]
+
+    def step(self, view: View) -> Step:
+        """The step that appends them, apart from its count, which is still open."""
+        for position, message in enumerate(self.messages, view.next):
+            message |= {"owner": view.owner, "position": position, "run": position}
+        return Step(messages=self.messages, run=view.next)
+
+
+@define
+class Step:
+    """What is to be changed, and what the caller is told.
+
+    :ivar messages: new ones, with their positions.
+    :ivar claim: a new one.
+    :ivar total: by how much the number of messages grows, without ``move``.
+    :ivar sets: ids of messages, and the new values of some of their fields.
+    :ivar gone: ids of messages to delete.
+    :ivar set_claim: the id of a claim, and new values of its fields.
+    :ivar forget: all messages and claims, at once.
+    :ivar fence: commit although nothing changes.
+    """
+
+    result: Any = None
+    messages: list[Document] = Factory(list)
+    claim: dict[str, Any] | None = None
+    client: str | None = None
+    run: int | None = None
+    total: int = 0
+    claimed: int = 0
+    lasting: int = 0
+    sets: list[tuple[list[Any], dict[str, Any]]] = Factory(list)
+    gone: list[Any] = Factory(list)
+    set_claim: tuple[str, dict[str, Any]] | None = None
+    gone_claim: str | None = None
+    move: Move | None = None
+    forget: bool = False
+    fence: bool = False
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is to be changed."""
+        return not (
+            self.messages
+            or self.claim
+            or self.sets
+            or self.gone
+            or self.set_claim
+            or self.gone_claim
+            or self.forget
+            or self.fence
+        )
+
+
+async def store(connection: Connection, step: Step, hidden: dict[str, Any]) -> None:
+    """Put new documents where nobody looks."""
+    for message in step.messages:
+        state = message["state"] % HIDDEN + HIDDEN
+        message.update(hidden, _id=ObjectId(), state=state)
+    await connection.insert(MESSAGES, step.messages)
+    if step.claim is not None:
+        await connection.insert(CLAIMS, [{**step.claim, **hidden}])
+
+
+async def discard(connection: Connection, batch: ObjectId) -> None:
+    """Delete hidden documents that cannot be committed any more."""
+    for collection in (MESSAGES, CLAIMS):
+        await connection.discard(collection, {"batch": batch})
+
+
+def note(view: View, step: Step, batch: ObjectId) -> dict[str, Any]:
+    """What has to be done to other documents once a step is committed."""
+    note: dict[str, Any] = {"version": view.version + 1, "then": {}}
+    if step.messages:
+        note["batch"] = batch
+    if step.claim:
+        note["claim_batch"] = batch
+    if step.sets:
+        note["sets"] = [{"ids": ids, "to": to} for ids, to in step.sets]
+    if step.gone:
+        note["gone"] = step.gone
+    if step.set_claim:
+        note["set_claim"] = {"id": step.set_claim[0], "to": step.set_claim[1]}
+    if step.gone_claim:
+        note["gone_claim"] = step.gone_claim
+    if step.forget:
+        note["forget"] = view.owner
+    return note
+
+
+def commitment(step: Step, note: dict[str, Any], token: ObjectId) -> dict[str, Any]:
+    """The update of a destination's document that commits a step."""
+    values: dict[str, Any] = {"pending": note}
+    if step.messages:
+        values |= {
+            "next": step.messages[-1]["position"] + 1,
+            "client": step.client,
+            "run": step.run,
+        }
+    if step.forget:
+        values |= {"owner": ObjectId(), "total": 0, "claimed": 0}
+        values |= {"client": None, "run": 0, "lasting": 0}
+    update = fence(token)
+    update["$set"].update(values)
+    if not step.forget:
+        update["$inc"] |= {"total": step.total, "claimed": step.claimed}
+        update["$max"] = {"lasting": step.lasting}
+    return update
+
+
+def fence(token: ObjectId) -> dict[str, Any]:
+    """The update that every commit is at least."""
+    return {
+        "$set": {"token": token},
+        "$inc": {"version": 1},
+        "$push": {"recent": {"$each": [token], "$slice": -RECENT}},
+    }
+
+
+async def apply(connection: Connection, note: dict[str, Any]) -> None:
+    """Change other documents; each part does nothing where it was done before."""
+    version = note["version"]
+    await connection.update_many(MESSAGES, _message_updates(note, version))
+    if "gone" in note:
+        await connection.discard(MESSAGES, {"_id": {"$in": note["gone"]}})
+    await connection.update_many(CLAIMS, _claim_updates(note, version))
+    if "gone_claim" in note:
+        await connection.discard(CLAIMS, {"_id": note["gone_claim"]})
+    if "forget" in note:
+        with suppress(DuplicateKeyError):
+            await connection.insert(CLEARED, [{"_id": note["forget"]}])
+
+
+Updates = list[tuple[Document, Document]]
+
+
+def _message_updates(note: dict[str, Any], version: int) -> Updates:
+    updates: Updates = [
+        (
+            {"_id": {"$in": part["ids"]}, "changed": {"$lt": version}},
+            {"$set": {**part["to"], "changed": version}},
+        )
+        for part in note.get("sets", ())
+    ]
+    if "batch" in note:
+        show = {**_SHOW, "$set": {"changed": version}}
+        updates.append(({"batch": note["batch"]}, show))
+    return updates
+
+
+def _claim_updates(note: dict[str, Any], version: int) -> Updates:
+    updates: Updates = []
+    if "set_claim" in note:
+        claim = note["set_claim"]
+        older = {"_id": claim["id"], "changed": {"$lt": version}}
+        updates.append((older, {"$set": {**claim["to"], "changed": version}}))
+    if "claim_batch" in note:
+        show = {**_SHOW_CLAIM, "$set": {"changed": version}}
+        updates.append(({"batch": note["claim_batch"]}, show))
+    return updates

@@ -1,0 +1,18 @@
+-- Forget everything of a destination; Redis frees the memory in the background.
+
+local answer = recall()
+if answer then
+  return answer
+end
+local next_position = tonumber(redis.call('HGET', base .. ':info', 'next'))
+if next_position then
+  local lowest = tonumber(redis.call('GET', floor) or 0)
+  redis.call('SET', floor, text_of(math.max(next_position, lowest)))
+end
+local keys = {}
+for index, part in ipairs(PARTS) do
+  keys[index] = base .. ':' .. part
+end
+redis.call('UNLINK', unpack(keys))
+redis.call('ZREM', registry, base)
+return remember(cmsgpack.pack(true))

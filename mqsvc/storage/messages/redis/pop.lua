@@ -1,0 +1,11 @@
+-- Take the oldest free messages and delete them. Gives them.
+
+local answer = recall()
+if answer then
+  return answer
+end
+correct(base, CORRECTED)
+local messages = listing(base, 0, args.limit, {})
+answer = cmsgpack.pack(show(base, messages))
+remove(base, ids_of(messages))
+return remember(answer)

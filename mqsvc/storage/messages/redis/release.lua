@@ -1,0 +1,16 @@
+-- End a claim; one that is not live is left alone.
+
+local claim = live(base, args.claim)
+if claim then
+  local messages = held(base, args.claim, claim.ids)
+  local ids = ids_of(messages)
+  for _, message in ipairs(messages) do
+    message.claim = ''
+  end
+  redis.call('HDEL', base .. ':claims', args.claim)
+  redis.call('ZREM', base .. ':claims:due', args.claim)
+  displace(base, ids)
+  place(base, 'ready', ids)
+  update(base, messages)
+end
+return cmsgpack.pack(true)

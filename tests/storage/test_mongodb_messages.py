@@ -1,0 +1,724 @@
+"""The MongoDB message store: the behaviour of every store, and its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from hypothesis import settings
+from hypothesis.stateful import run_state_machine_as_test
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred, execute, gatherResults
+from twisted.internet.error import ProcessDone
+from twisted.internet.protocol import ProcessProtocol
+from twisted.internet.task import Clock
+from twisted.internet.threads import blockingCallFromThread, deferToThread
+from twisted.python.failure import Failure
+from twisted.trial.unittest import SynchronousTestCase, TestCase
+
+from mqsvc.messaging.errors import StoreUnavailable
+from mqsvc.messaging.model import DeadLetterRule, Message, NewMessage, Selection
+from mqsvc.storage.errors import StoreOpenError
+from mqsvc.storage.messages import mongodb_queries as queries
+from mqsvc.storage.messages.mongodb import (
+    TIMEOUT,
+    MongoMessageStore,
+    open_mongodb_messages,
+)
+from mqsvc.storage.messages.mongodb_client import Connection, MongoClient, MongoSettings
+from mqsvc.storage.messages.mongodb_notes import View
+from mqsvc.storage.messages.mongodb_schema import CLAIMS, INDEXES, MESSAGES
+from tests.live import CHECKOUT, free_port
+from tests.servers.mongodb import MongoServer, set_of_one, set_of_three, stand_alone
+from tests.storage.contract import (
+    GRAVEYARD,
+    ORDERS,
+    START,
+    StoreTests,
+    flat,
+    ids_of,
+    make_store_tests,
+)
+from tests.storage.state_machine import PROFILE, machine_for
+
+
+class Databases:
+    """Databases of a server, each given to one test at a time.
+
+    A database takes long to make and little to wipe.
+    """
+
+    def __init__(self) -> None:
+        self._made = 0
+        self._idle: list[str] = []
+        self._places: dict[str, str] = {}
+
+    def at(self, testcase: TestCase, server: Any, path: str | None) -> str:
+        """The database of a path, or one for no path; empty when it is new."""
+        if path is not None and path in self._places:
+            return self._places[path]
+        if self._idle:
+            database = self._idle.pop()
+        else:
+            self._made += 1
+            database = f"messages{self._made}"
+        server.wipe(database)
+        if path is not None:
+            self._places[path] = database
+        testcase.addCleanup(self._idle.append, database)
+        return database
+
+
+STAND_ALONE = Databases()
+SET_OF_ONE = Databases()
+
+
+def open_stand_alone(testcase: TestCase, path: str | None = None) -> MongoMessageStore:
+    """A store on a server that is no replica set."""
+    server = stand_alone()
+    database = STAND_ALONE.at(testcase, server, path)
+    return open_mongodb_messages(server.uri(database), reactor)
+
+
+def open_on_a_set(testcase: TestCase, path: str | None = None) -> MongoMessageStore:
+    """A store on a replica set."""
+    server = set_of_one()
+    database = SET_OF_ONE.at(testcase, server, path)
+    return open_mongodb_messages(server.uri(database), reactor)
+
+
+globals().update(make_store_tests("StandAlone", open_stand_alone))
+globals().update(make_store_tests("ReplicaSet", open_on_a_set))
+
+
+class AgreementTests(TestCase):
+    """The driver against the model."""
+
+    timeout = 300
+
+    async def test_agreement(self) -> None:
+        """Store and model answer alike through any history."""
+        machine = machine_for(WaitingStores(self))
+        await deferToThread(
+            run_state_machine_as_test,
+            machine,
+            settings=settings(PROFILE, max_examples=8),
+        )
+
+
+class WaitingStores:
+    """Opens stores for a thread, which waits for each of their answers."""
+
+    def __init__(self, testcase: TestCase) -> None:
+        self._testcase = testcase
+
+    def __call__(self, path: str) -> Any:
+        store = blockingCallFromThread(reactor, open_stand_alone, self._testcase, path)
+        return WaitingStore(store)
+
+
+class WaitingStore:
+    """A store whose Deferreds have fired when they are returned."""
+
+    def __init__(self, store: MongoMessageStore) -> None:
+        self._store = store
+
+    def startService(self) -> None:
+        blockingCallFromThread(reactor, self._store.startService)
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._store, name)
+        return lambda *arguments: execute(
+            blockingCallFromThread, reactor, method, *arguments
+        )
+
+
+class Died(Exception):
+    """The process of a store is no more."""
+
+
+class DyingClient(MongoClient):
+    """A client whose process dies before one of its commands.
+
+    :ivar commands: how many it still sends.
+    """
+
+    commands = 10_000
+
+    async def connection(self) -> Any:
+        return DyingConnection(await super().connection(), self)
+
+
+class DyingConnection:
+    """Passes commands on while its client lives."""
+
+    def __init__(self, connection: Connection, client: DyingClient) -> None:
+        self._connection = connection
+        self._client = client
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._connection, name)
+
+        def call(*arguments: Any, **options: Any) -> Any:
+            if not self._client.commands:
+                raise Died
+            self._client.commands -= 1
+            return method(*arguments, **options)
+
+        return call
+
+
+Attempt = Callable[[MongoMessageStore, list[str], str], Deferred[Any]]
+
+
+class CrashTests(StoreTests, TestCase):
+    """A process that dies in the middle of a step, at every place where it can."""
+
+    open_store = staticmethod(open_stand_alone)
+    timeout = 120
+
+    async def prepare(self) -> tuple[list[str], str]:
+        """Messages in every state: ids, and the claim that holds the first two."""
+        ids = await self.post("1", "2", "3", "4")
+        claim = await self.claim(limit=2)
+        await self.post("5", delay=60)
+        worn = await self.claim(limit=1)
+        await self.store.release(ORDERS, worn.id, self.now)
+        await self.post("old", to=GRAVEYARD)
+        return ids, claim.id
+
+    async def seen(self) -> Any:
+        """All that can be seen of both destinations, apart from ids that are new."""
+        return [
+            [
+                (m.body, m.ttl, m.claim_id is not None, m.claim_count)
+                for m in await self.existing(of)
+            ]
+            + [(await self.store.stats(of, self.now)).claimed]
+            + [(await self.store.stats(of, self.now)).free]
+            + [await self.store.next_ready(of, self.now)]
+            for of in (ORDERS, GRAVEYARD)
+        ]
+
+    async def outcomes(self, attempt: Attempt) -> tuple[Any, Any, list[Any]]:
+        """What is seen before, after, and after each death in between."""
+        seen = []
+        for commands in range(100):
+            await self.store.clear(ORDERS)
+            await self.store.clear(GRAVEYARD)
+            ids, claim_id = await self.prepare()
+            before = await self.seen()
+            client = DyingClient(self.store._client._settings, INDEXES)
+            dying = MongoMessageStore(client, reactor, random.getrandbits)
+            dying.startService()
+            await dying.ping()
+            client.commands = commands
+            try:
+                await attempt(dying, ids, claim_id)
+                done = True
+            except StoreUnavailable:
+                done = False
+            await dying.stopService()
+            self.flushLoggedErrors(Died)
+            after = await self.seen()
+            if done:
+                return before, after, seen
+            seen.append(after)
+        raise AssertionError("the attempt never ends")
+
+    async def assert_whole(self, attempt: Attempt) -> None:
+        """Wherever it dies, everything or nothing of it is seen."""
+        before, after, seen = await self.outcomes(attempt)
+        self.assertNotEqual(before, after)
+        for commands, state in enumerate(seen):
+            self.assertIn(state, (before, after), f"died after {commands} commands")
+        self.assertEqual(seen[0], before)
+        self.assertEqual(seen[-1], after)
+        # What was left behind is found in the end.
+        self.wait(61)
+        await self.sweep_all()
+        await self.assert_nothing_hidden()
+
+    async def assert_nothing_hidden(self) -> None:
+        connection = await self.store._client.connection()
+        for collection in (MESSAGES, CLAIMS):
+            hidden = {"batch": {"$exists": True}}
+            self.assertEqual(await connection.find(collection, hidden), [])
+
+    async def test_post(self) -> None:
+        """A post is whole or not there."""
+        new = [NewMessage(b"6", 60), NewMessage(b"7", 60, 30)]
+        await self.assert_whole(
+            lambda store, ids, claim: store.post(ORDERS, new, "bob", self.now)
+        )
+
+    async def test_claim(self) -> None:
+        """A claim is whole or not there."""
+        await self.assert_whole(
+            lambda store, ids, claim: store.claim(ORDERS, 7200, 60, 5, self.now)
+        )
+
+    async def test_dead_letters(self) -> None:
+        """A message is moved from one destination to the other, and never nowhere."""
+        rule = DeadLetterRule(GRAVEYARD, 1)
+        await self.assert_whole(
+            lambda store, ids, claim: store.claim(ORDERS, 300, 60, 5, self.now, rule)
+        )
+
+    async def test_renew(self) -> None:
+        """A claim is renewed for all of its messages or for none."""
+        await self.assert_whole(
+            lambda store, ids, claim: store.renew(ORDERS, claim, 7200, 60, self.now)
+        )
+
+    async def test_release(self) -> None:
+        """A claim lets all of its messages go or none."""
+        await self.assert_whole(
+            lambda store, ids, claim: store.release(ORDERS, claim, self.now)
+        )
+
+    async def test_delete(self) -> None:
+        """All messages are deleted or none."""
+        await self.assert_whole(
+            lambda store, ids, claim: store.delete(ORDERS, ids, self.now)
+        )
+
+    async def test_pop(self) -> None:
+        """All messages are taken or none."""
+        await self.assert_whole(
+            lambda store, ids, claim: store.pop(ORDERS, 2, self.now)
+        )
+
+    async def test_clear(self) -> None:
+        """A destination is emptied whole or not."""
+        await self.assert_whole(lambda store, ids, claim: store.clear(ORDERS))
+
+
+class SlowClient(MongoClient):
+    """A client that something comes in between of, once, before it commits.
+
+    :ivar meanwhile: what happens; none when it has happened.
+    """
+
+    meanwhile: Callable[[], Any] | None = None
+
+    async def connection(self) -> Any:
+        return SlowConnection(await super().connection(), self)
+
+
+class SlowConnection:
+    """Passes commands on, the commit after what happens meanwhile."""
+
+    def __init__(self, connection: Connection, client: SlowClient) -> None:
+        self._connection = connection
+        self._client = client
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._connection, name)
+
+    async def update_one(self, *arguments: Any) -> bool:
+        meanwhile, self._client.meanwhile = self._client.meanwhile, None
+        if meanwhile is not None:
+            await meanwhile()
+        return await self._connection.update_one(*arguments)
+
+
+class RivalTests(StoreTests, TestCase):
+    """What comes in between while a step or a look is underway."""
+
+    open_store = staticmethod(open_stand_alone)
+
+    def slow(self, meanwhile: Callable[[], Any]) -> MongoMessageStore:
+        """Another store on the same messages, that is overtaken once."""
+        client = SlowClient(self.store._client._settings, INDEXES)
+        client.meanwhile = meanwhile
+        store = MongoMessageStore(client, reactor, random.getrandbits)
+        self.start(store)
+        return store
+
+    async def test_look_is_taken_again(self) -> None:
+        """An answer that was found while a step was committed is not given."""
+        await self.post("1", "2")
+        pages = []
+
+        async def question(connection: Connection, view: View) -> list[bytes]:
+            rows = await queries.free(connection, view.owner, 9, self.now)
+            if not pages:
+                await self.post("3", "4")
+            pages.append([row["body"] for row in rows])
+            return pages[-1]
+
+        answer = await self.store._ledger.look(ORDERS, question, [])
+        self.assertEqual(pages, [[b"1", b"2"], [b"1", b"2", b"3", b"4"]])
+        self.assertEqual(answer, pages[-1])
+
+    async def test_overtaken_post(self) -> None:
+        """A post that was overtaken comes after the other one."""
+        first = await self.post("1")
+        second: list[str] = []
+
+        async def overtake() -> None:
+            second.extend(await self.post("2"))
+
+        new = [NewMessage(b"3", 60), NewMessage(b"4", 60)]
+        third = await self.slow(overtake).post(ORDERS, new, "bob", self.now)
+        self.assertEqual(await self.listed(), [*first, *second, *third])
+
+    async def test_overtaken_claim(self) -> None:
+        """A claim whose messages somebody else took meanwhile takes others."""
+        ids = await self.post("1", "2")
+        slow = self.slow(lambda: self.claim(limit=1))
+        claimed = await slow.claim(ORDERS, 60, 60, 1, self.now)
+        assert claimed.claim is not None
+        self.assertEqual(ids_of(claimed.claim.messages), ids[1:])
+
+    async def test_slow_post_and_sweep(self) -> None:
+        """A post so slow that its messages were swept is whole all the same."""
+        await self.post("1")
+
+        async def sweep() -> None:
+            await self.store.sweep(self.now + 3_000_000)
+
+        new = [NewMessage(b"2", 7200), NewMessage(b"3", 7200)]
+        ids = await self.slow(sweep).post(ORDERS, new, "bob", self.now)
+        self.assertEqual((await self.listed())[1:], ids)
+
+    async def test_slow_dead_letters(self) -> None:
+        """A move that is called off by a reader of the target happens in the end."""
+        await self.post("1")
+        await self.post("old", to=GRAVEYARD)
+        worn = await self.claim()
+        await self.store.release(ORDERS, worn.id, self.now)
+        client = SlowClient(self.store._client._settings, INDEXES)
+        store = self.start(MongoMessageStore(client, reactor, random.getrandbits))
+        pages = []
+
+        async def read() -> None:
+            pages.append(await self.page(GRAVEYARD))
+
+        async def after_the_target() -> None:
+            # The first commit is the target's, the next one that of the source.
+            client.meanwhile = read
+
+        client.meanwhile = after_the_target
+        rule = DeadLetterRule(GRAVEYARD, 1)
+        claimed = await store.claim(ORDERS, 60, 60, 5, self.now, rule)
+        self.assertEqual(claimed.dead_lettered, 1)
+        self.assertEqual([m.body for m in pages[0]], [b"old"])
+        self.assertEqual([m.body for m in await self.page(GRAVEYARD)], [b"old", b"1"])
+        self.assertEqual(await self.listed(), [])
+
+
+class PostingProcess(ProcessProtocol):
+    """What a posting process prints.
+
+    :ivar done: fires with the ids of each batch, when it ended well.
+    """
+
+    def __init__(self) -> None:
+        self.done: Deferred[list[list[str]]] = Deferred()
+        self._output = b""
+        self._errors = b""
+
+    def outReceived(self, data: bytes) -> None:
+        self._output += data
+
+    def errReceived(self, data: bytes) -> None:
+        self._errors += data
+
+    def processEnded(self, reason: Failure) -> None:
+        if reason.check(ProcessDone):
+            self.done.callback([json.loads(line) for line in self._output.splitlines()])
+        else:
+            self.done.errback(AssertionError(self._errors.decode()))
+
+
+class ProcessesTests(TestCase):
+    """Several processes on the same messages."""
+
+    timeout = 120
+    processes = 4
+    batches = 40
+
+    async def follow(self, server: Any, uri: str) -> None:
+        """Four processes post while a reader follows the markers."""
+        store = open_mongodb_messages(uri, reactor)
+        store.startService()
+        self.addCleanup(store.stopService)
+        posting = gatherResults(
+            [self.spawn(uri, str(n)) for n in range(self.processes)]
+        )
+        seen: list[Message] = []
+        more = True
+        while more:
+            # Asked before the page, so that the last page comes after the last post.
+            more = not posting.called
+            after = seen[-1].id if seen else None
+            page = await store.page(ORDERS, Selection(7, after), START)
+            seen += page
+            more = more or bool(page)
+        batches = flat(await posting)
+        ids = ids_of(seen)
+        self.assertEqual(ids, sorted(flat(batches)))
+        self.assertEqual(len(ids), self.processes * self.batches * 3)
+        for batch in batches:
+            start = ids.index(batch[0])
+            self.assertEqual(ids[start : start + 3], batch)
+
+    def spawn(self, uri: str, name: str) -> Deferred[list[list[str]]]:
+        process = PostingProcess()
+        module = [*("-m", "tests.storage.mongodb_poster"), uri, name, str(self.batches)]
+        environment = {**os.environ, "PYTHONPATH": str(CHECKOUT)}
+        reactor.spawnProcess(
+            process, sys.executable, [sys.executable, *module], environment
+        )
+        return process.done
+
+    async def test_stand_alone(self) -> None:
+        """A reader that follows markers misses nothing of four posting processes."""
+        server = stand_alone()
+        await self.follow(server, server.uri(STAND_ALONE.at(self, server, None)))
+
+    async def test_replica_set(self) -> None:
+        """The same on a replica set."""
+        server = set_of_one()
+        await self.follow(server, server.uri(SET_OF_ONE.at(self, server, None)))
+
+
+class TroubleTests(TestCase):
+    """Servers that die, move or do not answer."""
+
+    timeout = 120
+    posters = 3
+
+    def begin(self, uri: str) -> MongoMessageStore:
+        store = open_mongodb_messages(uri, reactor)
+        store.startService()
+        self.addCleanup(store.stopService)
+        return store
+
+    async def post_until(self, goal: int, poster: str) -> None:
+        """Post batches until so many of all posters were acknowledged."""
+        number = 0
+        while len(self.acknowledged) < goal:
+            bodies = [
+                b'["%s", %d, %d]' % (poster.encode(), number, n) for n in range(3)
+            ]
+            new = [NewMessage(body, 3600) for body in bodies]
+            number += 1
+            try:
+                ids = await self.store.post(ORDERS, new, poster, START)
+            except StoreUnavailable:
+                self.unknown.append(bodies)
+            else:
+                self.acknowledged.append(list(zip(ids, bodies, strict=True)))
+
+    async def read_along(self, posting: Deferred[Any]) -> list[Message]:
+        """All messages, by following the markers."""
+        seen: list[Message] = []
+        more = True
+        while more:
+            more = not posting.called
+            after = seen[-1].id if seen else None
+            try:
+                page = await self.store.page(ORDERS, Selection(50, after), START)
+            except StoreUnavailable:
+                continue
+            seen += page
+            more = more or bool(page)
+        return seen
+
+    async def assert_survives(
+        self, uri: str, trouble: Callable[[], Any], times: int
+    ) -> None:
+        """Nothing is lost, halved or doubled while there is trouble, so many times."""
+        self.store = self.begin(uri)
+        self.acknowledged: list[list[tuple[str, bytes]]] = []
+        self.unknown: list[list[bytes]] = []
+        goals = [20 * (n + 1) for n in range(times)]
+        posting = gatherResults(
+            [
+                Deferred.fromCoroutine(self.post_until(goals[-1] + 40, str(n)))
+                for n in range(self.posters)
+            ]
+        )
+        reading = Deferred.fromCoroutine(self.read_along(posting))
+        for goal in goals:
+            while len(self.acknowledged) < goal:
+                await self.store.ping()
+            await deferToThread(trouble)
+        await posting
+        self.check(await reading)
+
+    def check(self, seen: list[Message]) -> None:
+        """What a reader that followed the markers saw is what was posted."""
+        ids = ids_of(seen)
+        self.assertEqual(ids, sorted(set(ids)))
+        bodies = [message.body for message in seen]
+        self.assertEqual(len(set(bodies)), len(bodies))
+        shown = {message.id: message.body for message in seen}
+        for batch in self.acknowledged:
+            self.assertEqual(
+                [shown.get(each) for each, _ in batch], [b for _, b in batch]
+            )
+        for batch in self.unknown:
+            self.assertIn(sum(body in bodies for body in batch), (0, len(batch)))
+
+    async def test_killed(self) -> None:
+        """A server that is killed and started again has all that was acknowledged."""
+        server = MongoServer()
+        self.addCleanup(server.remove)
+        server.start()
+
+        def restart() -> None:
+            server.kill()
+            server.start()
+
+        await self.assert_survives(server.uri("killed"), restart, times=3)
+
+    async def test_stepped_down(self) -> None:
+        """The primary may change under load."""
+        members = set_of_three()
+        members.wipe("moved")
+
+        def step_down() -> None:
+            members.primary().admin("replSetStepDown", 2, secondaryCatchUpPeriodSecs=1)
+            members.primary()
+
+        await self.assert_survives(members.uri("moved"), step_down, times=3)
+
+    async def test_primary_killed(self) -> None:
+        """A primary that dies under load is succeeded by another member."""
+        members = set_of_three()
+        members.wipe("succeeded")
+
+        def replace() -> None:
+            old = members.primary()
+            old.kill()
+            members.primary()
+            old.start()
+
+        await self.assert_survives(members.uri("succeeded"), replace, times=2)
+
+    async def test_nobody_answers(self) -> None:
+        """Without a server every call fails within its time, and stopping works."""
+        clock = Clock()
+        store = open_mongodb_messages(f"mongodb://127.0.0.1:{free_port()}/none", clock)
+        store.startService()
+        calls = [store.ping(), store.page(ORDERS, Selection(1), START)]
+        clock.advance(TIMEOUT - 1)
+        self.assertNoResult(calls[0])
+        clock.advance(1)
+        for call in calls:
+            with self.assertRaises(StoreUnavailable):
+                await call
+        await store.stopService()
+
+    async def test_hung_server(self) -> None:
+        """A server that hangs is unavailable, and is used again when it goes on."""
+        server = MongoServer()
+        self.addCleanup(server.remove)
+        server.start()
+        clock = Clock()
+        store = open_mongodb_messages(server.uri("hung"), clock)
+        store.startService()
+        self.addCleanup(store.stopService)
+        await store.ping()
+        process = server.admin("serverStatus")["pid"]
+        os.kill(process, signal.SIGSTOP)
+        call = store.post(ORDERS, [NewMessage(b"1", 60)], "alice", START)
+        clock.advance(TIMEOUT)
+        with self.assertRaises(StoreUnavailable):
+            await call
+        os.kill(process, signal.SIGCONT)
+        await store.ping()
+
+
+class UriTests(SynchronousTestCase):
+    """What can be said in a URI."""
+
+    def test_refused(self) -> None:
+        """What would not be done as asked is refused, and said why."""
+        for uri, fact in (
+            ("mongodb://", "no MongoDB URI"),
+            ("mongodb+srv://example.org/x", "name the servers"),
+            ("mongodb://localhost/x?tls=true", "TLS"),
+            ("mongodb://a:b@localhost/x?authMechanism=SCRAM-SHA-256", "SCRAM-SHA-1"),
+            ("mongodb://a:b@localhost", "name the database"),
+        ):
+            with self.assertRaises(StoreOpenError) as caught:
+                open_mongodb_messages(uri, Clock())
+            self.assertIn(fact, str(caught.exception))
+            self.assertNotIn("a:b", str(caught.exception))
+
+    def test_durable_unless_told_otherwise(self) -> None:
+        """A change waits for the journals of a majority, unless the URI says less."""
+        concern = MongoSettings("mongodb://localhost").write_concern
+        self.assertEqual((concern["w"], concern["j"]), ("majority", True))
+        weaker = MongoSettings("mongodb://localhost/x?w=1&journal=false")
+        concern = weaker.write_concern
+        self.assertEqual((concern["w"], concern["j"]), (1, False))
+        self.assertEqual(weaker.read_concern, {"level": "local"})
+
+    def test_database(self) -> None:
+        """The database is the one named, or one with the name of the program."""
+        self.assertEqual(MongoSettings("mongodb://localhost/x").database, "x")
+        self.assertEqual(MongoSettings("mongodb://localhost").database, "mqsvc")
+
+
+class CostTests(TestCase):
+    """What an operation costs, in index keys and documents that the server looks at."""
+
+    timeout = 120
+
+    async def costs(self, size: int) -> dict[str, int]:
+        """What each operation costs with so many messages in each state."""
+        server = stand_alone()
+        database = f"cost{size}"
+        store = open_mongodb_messages(server.uri(database), reactor)
+        store.startService()
+        self.addCleanup(store.stopService)
+        for delay in (0, 900, 0):
+            new = [NewMessage(b"1", 3600, delay)] * size
+            await store.post(ORDERS, new, "alice", START)
+        await store.claim(ORDERS, 600, 60, size, START)
+        free = await store.page(ORDERS, Selection(size), START)
+        first, last = free[0], free[-1]
+        everything = Selection(10, include_claimed=True, include_delayed=True)
+        ids = [first.id, last.id]
+        operations: dict[str, Callable[[], Deferred[Any]]] = {
+            "post": lambda: store.post(ORDERS, [NewMessage(b"1", 60)], "bob", START),
+            "page": lambda: store.page(ORDERS, Selection(10), START),
+            "page of all": lambda: store.page(ORDERS, everything, START),
+            "page after": lambda: store.page(ORDERS, Selection(10, first.id), START),
+            "page of others": lambda: store.page(
+                ORDERS, Selection(10, hide_client="alice"), START
+            ),
+            "get": lambda: store.get(ORDERS, ids, START),
+            "stats": lambda: store.stats(ORDERS, START),
+            "next_ready": lambda: store.next_ready(ORDERS, START),
+            "delete": lambda: store.delete(ORDERS, ids, START, []),
+            "pop": lambda: store.pop(ORDERS, 10, START),
+            "claim": lambda: store.claim(ORDERS, 60, 60, 10, START),
+            "sweep": lambda: store.sweep(START),
+            "clear": lambda: store.clear(ORDERS),
+        }
+        costs = {}
+        with server.profiled(database) as looked_at:
+            for name, call in operations.items():
+                before = looked_at()
+                await call()
+                costs[name] = looked_at() - before
+        return costs
+
+    async def test_flat(self) -> None:
+        """No operation costs more when thirty times as much is waiting."""
+        small, large = await self.costs(100), await self.costs(3000)
+        for operation, cost in small.items():
+            self.assertLessEqual(large[operation], cost * 1.1 + 2, operation)
+        self.assertGreater(small["page"], 10)
