@@ -13,7 +13,6 @@ from twisted.python.failure import Failure
 from mqsvc.bus import Bus
 from mqsvc.clock import Now
 from mqsvc.messaging import checks
-from mqsvc.messaging.errors import MessagingError
 from mqsvc.messaging.limits import MIN_TTL, Limits
 from mqsvc.messaging.model import Claim, DeadLetterRule, Destination
 from mqsvc.messaging.records import Records
@@ -114,7 +113,7 @@ class Claims:
             if claimed.dead_lettered and rule is not None:
                 try:
                     await self._records.ensure(rule.target)
-                except MessagingError:
+                except Exception:
                     await self._give_back(destination, *claims)
                     raise
                 self._bus.publish(rule.target)

@@ -21,6 +21,7 @@ from mqsvc.messaging.limits import MIN_TTL, Limits
 from mqsvc.messaging.metadata import Rules
 from mqsvc.messaging.model import Destination, Message, NewMessage, Selection
 from mqsvc.messaging.records import Records
+from mqsvc.messaging.shield import shielded
 from mqsvc.messaging.waiting import MAX_WAIT, Waiting
 from mqsvc.storage.ids import parse_id
 from mqsvc.storage.interfaces import IMessageStore
@@ -80,7 +81,11 @@ class Messages:
         ]
         if known.record is None:
             await self._records.ensure(destination)
-        ids = await self._store.post(destination, accepted, client_id, self._now())
+        step = self._store.post(destination, accepted, client_id, self._now())
+        # Also for those who hang up now: their messages are there.
+        return await shielded(step.addCallback(self._signal, destination))
+
+    def _signal(self, ids: list[str], destination: Destination) -> list[str]:
         self._bus.publish(destination)
         return ids
 

@@ -143,6 +143,9 @@ class Queues:
         :raise InvalidRequest: it asks for something else.
         """
         wanted = _resource_types(document)
+        await shielded(Deferred.fromCoroutine(self._purge(destination, wanted)))
+
+    async def _purge(self, destination: Destination, wanted: tuple[Any, ...]) -> None:
         if "messages" in wanted:
             await self._messages.clear(destination)
         if "subscriptions" in wanted:

@@ -61,13 +61,21 @@ def connect(path: str) -> sqlite3.Connection:
     connection = sqlite3.connect(
         path, timeout=BUSY_TIMEOUT, isolation_level=None, check_same_thread=False
     )
+    try:
+        _configure(connection)
+    except sqlite3.Error:
+        connection.close()
+        raise
+    return connection
+
+
+def _configure(connection: sqlite3.Connection) -> None:
     connection.execute("PRAGMA journal_mode = WAL")
     # In WAL mode FULL is what syncs the log at every commit.
     connection.execute("PRAGMA synchronous = FULL")
     # Some builds overwrite deleted content by default, which doubles the writing.
     connection.execute("PRAGMA secure_delete = OFF")
     connection.execute(f"PRAGMA cache_size = -{PAGE_CACHE}")
-    return connection
 
 
 def migrate(path: str, migrations: Sequence[Iterable[str]]) -> None:
