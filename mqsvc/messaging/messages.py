@@ -79,7 +79,7 @@ class Messages:
             self._accept(f"messages[{i}]", item, known.rules)
             for i, item in enumerate(_array(messages))
         ]
-        if known.record is None:
+        if not known.exists:
             await self._records.ensure(destination)
         step = self._store.post(destination, accepted, client_id, self._now())
         # Also for those who hang up now: their messages are there.
@@ -90,10 +90,7 @@ class Messages:
         return ids
 
     def _check_post(self, rules: Rules, size: int) -> None:
-        if size > rules.max_post_size:
-            raise InvalidRequest(
-                f"The body has {size} bytes, at most {rules.max_post_size} are allowed."
-            )
+        checks.body_size(size, rules.max_post_size)
         if rules.encrypt:
             raise InvalidRequest(
                 "This queue asks for encryption, for which the server has no key: "

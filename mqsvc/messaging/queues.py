@@ -43,6 +43,13 @@ class Queues:
     _limits: Limits
     _now: Now
 
+    def check_size(self, size: int) -> None:
+        """Accept the size of a request that brings metadata, in bytes.
+
+        :raise InvalidRequest: it is too large.
+        """
+        checks.body_size(size, self._limits.max_queue_metadata)
+
     async def create(self, destination: Destination, document: Any) -> bool:
         """Make a destination with metadata.
 
@@ -59,8 +66,7 @@ class Queues:
 
     async def describe(self, destination: Destination) -> dict[str, Any]:
         """Metadata with reserved defaults, also of one that does not exist."""
-        known = await self._records.know(destination)
-        return self.shown(destination.kind, known.record)
+        return self.shown(destination.kind, await self._management.get(destination))
 
     def shown(self, kind: Kind, record: Record | None) -> dict[str, Any]:
         """The metadata of a record as callers see it."""

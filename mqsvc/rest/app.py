@@ -60,15 +60,13 @@ def make_site(
         *ClaimResource(operations.claims, shapes).routes(),
     ]
     for kind in Kind:
-        queues = QueueResource(
-            operations.queues, signed_urls, shapes, limits, now, kind
-        )
+        queues = QueueResource(operations.queues, signed_urls, shapes, now, kind)
         routes += queues.routes()
         routes += MessageResource(operations.messages, shapes, limits).routes(kind)
         routes += SubscriptionResource(operations.subscriptions, shapes).routes(kind)
     app = _make_app(routes, Entrance(signed_urls, limits, now))
     largest = max(limits.max_messages_post_size, limits.max_queue_metadata)
-    return CountingSite(Root(app), largest, operations.waiting.finish)
+    return CountingSite(Front(app), largest, operations.waiting.finish)
 
 
 def _make_app(routes: Sequence[Route], entrance: Entrance) -> Klein:
@@ -100,7 +98,7 @@ def _add(app: Klein, entrance: Entrance, route: Route) -> None:
         app.route(f"{collection}/", endpoint=f"{collection}/")(serve_unnamed)
 
 
-class Root(Resource):
+class Front(Resource):
     """In front of Klein: what it would answer in a form of its own."""
 
     isLeaf = True
@@ -115,14 +113,14 @@ class Root(Resource):
             return refuse(
                 request, InvalidHeader("Bad request", "There is no such method.")
             )
+        # Klein would refuse names that are none, in a way of its own; nothing here
+        # depends on the name.
+        request.requestHeaders.setRawHeaders(b"host", [b"localhost"])
         segments = request.postpath or []
         try:
             b"/".join(segments).decode()
-            request.getRequestHostname().decode("idna")
         except UnicodeError:
-            return refuse(
-                request, InvalidHeader("Bad request", "Path or host is no text.")
-            )
+            return refuse(request, InvalidHeader("Bad request", "The path is no text."))
         if len(segments) > 1 and not segments[0]:
             # A client whose base URL ends with a slash.
             del segments[0]

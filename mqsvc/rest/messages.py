@@ -16,6 +16,8 @@ from mqsvc.rest.query import next_links
 from mqsvc.rest.route import Route
 from mqsvc.rest.shapes import Shapes
 
+_MOST_IN_LOCATION = 100
+
 
 @frozen
 class MessageResource:
@@ -50,9 +52,9 @@ class MessageResource:
             call.destination, call.caller.client_id, messages, call.size
         )
         path = f"{call.path}/messages"
-        # No more ids than such a request may name, so that the link can be followed
-        # and fits into the header lines that clients read.
-        shown = ids[: self._limits.max_messages_per_page]
+        # No more ids than such a request may name, and than fit into the header lines
+        # that clients read.
+        shown = ids[: min(self._limits.max_messages_per_page, _MOST_IN_LOCATION)]
         return Answer(
             201,
             {"resources": [f"{path}/{message_id}" for message_id in ids]},

@@ -5,6 +5,7 @@ The only file that knows how twisted.web reads a request.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from io import BytesIO
 from typing import Any
@@ -17,6 +18,8 @@ from twisted.web.server import Request, Site
 from mqsvc.messaging.errors import BodyTooLarge, InvalidHeader, MessagingError
 from mqsvc.rest.answer import write
 from mqsvc.rest.problems import answer_of
+
+_LENGTH = re.compile(rb"[0-9]{1,18}\Z")
 
 MOST_READ = 16 * 1024 * 1024
 """Bytes of a body that are read, so that its sender gets to see the answer."""
@@ -89,7 +92,7 @@ class Channel(HTTPChannel):
     def headerReceived(self, line: bytes) -> bool:
         """One header has come; gives whether to go on."""
         name, _, value = line.partition(b":")
-        if name.lower() == b"content-length" and not value.strip().isdigit():
+        if name.lower() == b"content-length" and not _LENGTH.match(value.strip()):
             self.requests[-1].hang_up(
                 InvalidHeader("Invalid header value", "Content-Length is no number.")
             )

@@ -86,14 +86,16 @@ def migrate(path: str, migrations: Sequence[Iterable[str]]) -> None:
     :raise StoreOpenError: the file cannot be opened or is no database.
     """
     try:
+        if not os.path.exists(path):
+            # For its owner's eyes only; SQLite gives its other files the same mode.
+            os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600))
         connection = connect(path)
         try:
             _apply(connection, path, migrations)
         finally:
             connection.close()
-    except sqlite3.Error as error:
+    except (OSError, sqlite3.Error) as error:
         raise StoreOpenError(f"{path} cannot be used: {error}") from error
-    os.chmod(path, 0o600)
 
 
 def _apply(
