@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import resource
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from ipaddress import ip_address
@@ -76,7 +77,7 @@ class DataDirectory(Service):
         :raise ConfigError: it cannot be used, or another process has it.
         """
         try:
-            os.makedirs(self.path, mode=0o700, exist_ok=True)
+            _make_directory(self.path)
             path = os.path.join(self.path, "lock")
             lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
         except (OSError, ValueError) as error:
@@ -210,6 +211,7 @@ class Root(MultiService):
 
     def startService(self) -> None:
         """Start everything, and say in the log what runs where."""
+        raise_file_limit()
         super().startService()
         log.info(
             "mqsvc {version}: HTTP on {addresses}, data in {directory}",
@@ -232,6 +234,25 @@ class Root(MultiService):
         """
         Service.stopService(self)
         return Deferred.fromCoroutine(self._stop())
+
+
+def _make_directory(path: str) -> None:
+    """Make a directory and those above it that are missing, all of them synced."""
+    if not os.path.exists(path):
+        parent = os.path.dirname(path)
+        _make_directory(parent)
+        os.mkdir(path, 0o700)
+        descriptor = os.open(parent, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def raise_file_limit() -> None:
+    """Allow as many connections at a time as this process may have."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def parse_endpoint(reactor: Any, option: str, text: str) -> IStreamServerEndpoint:

@@ -141,7 +141,7 @@ class DataDirectoryTests(SynchronousTestCase):
         path = self.mktemp()
         Path(path).touch()
         for name, reason in (
-            (path, "File exists"),
+            (path, "Not a directory"),
             (f"{path}/below", "Not a directory"),
             ("nul\0", "embedded null byte"),
         ):

@@ -109,23 +109,36 @@ class Claims:
         limit: int,
         rule: DeadLetterRule | None,
     ) -> tuple[Claim, ...]:
-        if rule is not None:
-            # Before anything is moved there, so that nothing is in a queue unknown.
-            await self._records.ensure(rule.target)
         for _ in range(_MAX_ROUNDS):
             claimed = await self._store.claim(
                 destination, terms.ttl, terms.grace, limit, self._now(), rule
             )
-            if claimed.dead_lettered and rule is not None:
-                self._bus.publish(rule.target)
-            if claimed.claim is not None:
-                return (claimed.claim,)
+            claims = () if claimed.claim is None else (claimed.claim,)
+            if rule is not None:
+                try:
+                    await self._announce(rule.target, claimed.dead_lettered)
+                except Exception:
+                    await self._give_back(destination, *claims)
+                    raise
             # Where everything found was moved away, there may be more behind it.
-            if not claimed.dead_lettered:
-                return ()
+            if claims or not claimed.dead_lettered:
+                return claims
         # Others may have their turn; who waits looks again at once.
         self._bus.publish(destination)
         return ()
+
+    async def _announce(self, target: Destination, arrived: int) -> None:
+        """Make the record of a dead-letter queue that has messages, and signal.
+
+        Messages are moved before the record is made. Where that failed, or the process
+        died in between, a later claim finds it missing and makes up for it.
+        """
+        if not (await self._records.know(target)).exists:
+            arrived = arrived or (await self._store.stats(target, self._now())).total
+            if arrived:
+                await self._records.ensure(target)
+        if arrived:
+            self._bus.publish(target)
 
     async def _give_back(self, destination: Destination, *claims: Claim) -> None:
         """Release what nobody will ever know of."""

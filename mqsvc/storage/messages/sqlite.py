@@ -12,7 +12,6 @@ from random import SystemRandom
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.interfaces import IReactorFromThreads
-from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from mqsvc.messaging.model import (
@@ -31,12 +30,6 @@ from mqsvc.storage.messages import sqlite_jobs as jobs
 from mqsvc.storage.messages.sqlite_schema import MIGRATIONS
 from mqsvc.storage.messages.sqlite_sweep import sweep
 from mqsvc.storage.sqlite import Reader, Worker, Writer, migrate
-
-
-def _first_failure(failure: Failure) -> Failure:
-    """What failed first of several steps."""
-    first: Failure = failure.value.subFailure
-    return first
 
 
 def prepare(path: str) -> None:
@@ -85,11 +78,11 @@ class SQLiteMessageStore(Service):
 
     def ping(self) -> Deferred[None]:
         """See :class:`IMessageStore`, as for every method below."""
-        both = gatherResults(
-            [self._reader.run(jobs.ping), self._writer.run(jobs.ping)],
-            consumeErrors=True,
-        )
-        return both.addCallbacks(lambda _: None, _first_failure)
+        return Deferred.fromCoroutine(self._ping())
+
+    async def _ping(self) -> None:
+        for worker in (self._reader, self._writer):
+            await worker.run(jobs.ping)
 
     def sweep(self, now: int) -> Deferred[bool]:
         """Correct and delete a bounded amount."""
