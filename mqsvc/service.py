@@ -15,6 +15,7 @@ import resource
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from ipaddress import ip_address
+from pathlib import Path
 from typing import Any
 
 from twisted.application.service import IService, MultiService, Service
@@ -238,11 +239,11 @@ class Root(MultiService):
 
 def _make_directory(path: str) -> None:
     """Make a directory and those above it that are missing, all of them synced."""
-    if not os.path.exists(path):
-        parent = os.path.dirname(path)
-        _make_directory(parent)
-        os.mkdir(path, 0o700)
-        descriptor = os.open(parent, os.O_RDONLY)
+    absolute = Path(path).absolute()
+    missing = [one for one in (absolute, *absolute.parents) if not one.exists()]
+    os.makedirs(path, mode=0o700, exist_ok=True)
+    for made in missing:
+        descriptor = os.open(made.parent, os.O_RDONLY)
         try:
             os.fsync(descriptor)
         finally:

@@ -141,7 +141,7 @@ class DataDirectoryTests(SynchronousTestCase):
         path = self.mktemp()
         Path(path).touch()
         for name, reason in (
-            (path, "Not a directory"),
+            (path, "File exists"),
             (f"{path}/below", "Not a directory"),
             ("nul\0", "embedded null byte"),
         ):
