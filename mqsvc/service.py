@@ -39,6 +39,9 @@ from mqsvc.config import ConfigError
 DRAIN_SECONDS = 10.0
 """How long stopping waits for requests in flight."""
 
+BACKLOG = 1024
+"""Connections that may wait to be taken; the system may have a lower bound."""
+
 DRAIN_STEP_SECONDS = 0.05
 
 log = Logger()
@@ -263,13 +266,22 @@ def parse_endpoint(reactor: Any, option: str, text: str) -> IStreamServerEndpoin
     :raise ConfigError: it cannot.
     """
     try:
-        endpoint: IStreamServerEndpoint = serverFromString(reactor, text)
+        description = _with_backlog(text)
+        endpoint: IStreamServerEndpoint = serverFromString(reactor, description)
     except Exception as error:  # each kind of endpoint fails in its own way
         raise ConfigError(
             f"{option}: {text!r} is no usable endpoint ({_plain(error)}); expected for "
             "example 'tcp:8888:interface=127.0.0.1'"
         ) from error
     return endpoint
+
+
+def _with_backlog(description: str) -> str:
+    """Let many clients connect at the same moment, unless the operator says else."""
+    kind = description.partition(":")[0]
+    if kind not in {"tcp", "tcp6", "ssl", "unix"} or "backlog=" in description:
+        return description
+    return f"{description}:backlog={BACKLOG}"
 
 
 def shown(address: IAddress) -> str:

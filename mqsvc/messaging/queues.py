@@ -29,7 +29,7 @@ from mqsvc.storage.interfaces import IManagementStore, IMessageStore
 
 _RESOURCE_TYPES = ("messages", "subscriptions")
 
-_PATCH_ATTEMPTS = 10
+_PATCH_ATTEMPTS = 100
 """How often a patch is applied again to metadata that others changed meanwhile."""
 
 

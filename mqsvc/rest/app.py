@@ -34,6 +34,9 @@ from mqsvc.rest.shapes import Shapes
 from mqsvc.rest.site import CountingSite, refuse
 from mqsvc.rest.subscriptions import SubscriptionResource
 
+LEAST_KEPT = 1024 * 1024
+"""Bytes of a body that are kept for operations which set no bound themselves."""
+
 _METHODS = frozenset(
     b"GET HEAD POST PUT PATCH DELETE OPTIONS TRACE CONNECT "
     b"COPY LOCK MKCOL MOVE PROPFIND PROPPATCH UNLOCK REPORT CHECKIN CHECKOUT "
@@ -65,7 +68,7 @@ def make_site(
         routes += MessageResource(operations.messages, shapes, limits).routes(kind)
         routes += SubscriptionResource(operations.subscriptions, shapes).routes(kind)
     app = _make_app(routes, Entrance(signed_urls, limits, now))
-    largest = max(limits.max_messages_post_size, limits.max_queue_metadata)
+    largest = max(limits.max_messages_post_size, limits.max_queue_metadata, LEAST_KEPT)
     return CountingSite(Front(app), largest, operations.waiting.finish)
 
 

@@ -43,8 +43,9 @@ class MessageResource:
 
     async def post(self, call: Call) -> Answer:
         """Append messages."""
-        # Only a body too large for every queue is not kept; the operation says so.
-        document = None if call.is_oversized else call.required_object()
+        # What is too large for every queue is not parsed; the operation says so.
+        is_parsed = call.size <= self._limits.max_messages_post_size
+        document = call.required_object() if is_parsed else None
         if document is not None and "messages" not in document:
             raise InvalidBody("Missing parameter 'messages' in the body.")
         messages = None if document is None else document["messages"]

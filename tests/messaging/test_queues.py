@@ -132,12 +132,12 @@ class ChangeTests(OperationsTestCase):
         answer = self.management.hold_answer("get")
         first = self.start(self.change(add("a", 1)))
         overtaken = 0
-        while not first.called and overtaken < 100:
+        while not first.called and overtaken < 1000:
             overtaken += 1
             self.done(self.change(add("n", overtaken)))
             due, answer = answer, self.management.hold_answer("get")
             due.callback(None)
-        self.assertEqual(10, overtaken)
+        self.assertEqual(100, overtaken)
         self.failureResultOf(first, Conflict)
         answer.callback(None)
         self.assertNotIn("a", self.done(self.operations.queues.describe(QUEUE)))
