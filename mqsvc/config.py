@@ -31,6 +31,9 @@ VARIABLE_PREFIX = "MQSVC_"
 RESERVED_VARIABLES = frozenset({"MQSVC_CONFIG", "MQSVC_VENV"})
 """Variables that are no options: the file's name, and what the scripts use."""
 
+SERVICE_VARIABLES = ("MQSVC_SERVICE_", "MQSVC_PORT")
+"""What Kubernetes puts beside a service of this name; its processes ignore them."""
+
 NOT_GREATER = (
     ("transport.default_message_ttl", "transport.max_message_ttl"),
     ("transport.default_message_delay", "transport.max_message_delay"),
@@ -201,7 +204,8 @@ def _given_in_environment(
 ) -> Iterator[Given]:
     variables = {option.variable: option for option in options.values()}
     for name, text in environ.items():
-        if name.startswith(VARIABLE_PREFIX) and name not in RESERVED_VARIABLES:
+        is_ours = name.startswith(VARIABLE_PREFIX) and name not in RESERVED_VARIABLES
+        if is_ours and not name.startswith(SERVICE_VARIABLES):
             if name not in variables:
                 hint = _nearest(name, [*variables, *RESERVED_VARIABLES])
                 raise ConfigError(f"{name}: there is no such variable{hint}")

@@ -11,9 +11,11 @@ from __future__ import annotations
 
 import fcntl
 import os
+import resource
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from ipaddress import ip_address
+from pathlib import Path
 from typing import Any
 
 from twisted.application.service import IService, MultiService, Service
@@ -36,6 +38,9 @@ from mqsvc.config import ConfigError
 
 DRAIN_SECONDS = 10.0
 """How long stopping waits for requests in flight."""
+
+BACKLOG = 1024
+"""Connections that may wait to be taken; the system may have a lower bound."""
 
 DRAIN_STEP_SECONDS = 0.05
 
@@ -76,7 +81,7 @@ class DataDirectory(Service):
         :raise ConfigError: it cannot be used, or another process has it.
         """
         try:
-            os.makedirs(self.path, mode=0o700, exist_ok=True)
+            _make_directory(self.path)
             path = os.path.join(self.path, "lock")
             lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
         except (OSError, ValueError) as error:
@@ -210,6 +215,7 @@ class Root(MultiService):
 
     def startService(self) -> None:
         """Start everything, and say in the log what runs where."""
+        raise_file_limit()
         super().startService()
         log.info(
             "mqsvc {version}: HTTP on {addresses}, data in {directory}",
@@ -234,6 +240,25 @@ class Root(MultiService):
         return Deferred.fromCoroutine(self._stop())
 
 
+def _make_directory(path: str) -> None:
+    """Make a directory and those above it that are missing, all of them synced."""
+    absolute = Path(path).absolute()
+    missing = [one for one in (absolute, *absolute.parents) if not one.exists()]
+    os.makedirs(path, mode=0o700, exist_ok=True)
+    for made in missing:
+        descriptor = os.open(made.parent, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def raise_file_limit() -> None:
+    """Allow as many connections at a time as this process may have."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
 def parse_endpoint(reactor: Any, option: str, text: str) -> IStreamServerEndpoint:
     """The endpoint that an endpoint string describes.
 
@@ -241,13 +266,22 @@ def parse_endpoint(reactor: Any, option: str, text: str) -> IStreamServerEndpoin
     :raise ConfigError: it cannot.
     """
     try:
-        endpoint: IStreamServerEndpoint = serverFromString(reactor, text)
+        description = _with_backlog(text)
+        endpoint: IStreamServerEndpoint = serverFromString(reactor, description)
     except Exception as error:  # each kind of endpoint fails in its own way
         raise ConfigError(
             f"{option}: {text!r} is no usable endpoint ({_plain(error)}); expected for "
             "example 'tcp:8888:interface=127.0.0.1'"
         ) from error
     return endpoint
+
+
+def _with_backlog(description: str) -> str:
+    """Let many clients connect at the same moment, unless the operator says else."""
+    kind = description.partition(":")[0]
+    if kind not in {"tcp", "tcp6", "ssl", "unix"} or "backlog=" in description:
+        return description
+    return f"{description}:backlog={BACKLOG}"
 
 
 def shown(address: IAddress) -> str:

@@ -93,11 +93,11 @@ def ignored_fixtures(suite: unittest.TestSuite) -> list[str]:
     )
 
 
-def run(names: Sequence[str]) -> Counts:
+def run(names: Sequence[str], directory: str) -> Counts:
     """Run the named tests, report on standard output, and count."""
     suite = TestLoader().loadByNames(list(names), recurse=True)
     ignored = ignored_fixtures(suite)
-    result = TrialRunner(CountingReporter).run(suite)
+    result = TrialRunner(CountingReporter, workingDirectory=directory).run(suite)
     complaints = [
         *(f"{name} is never called by trial: use setUp instead." for name in ignored),
         *(f"The thread {name} outlives the tests." for name in lasting_threads()),
@@ -137,10 +137,13 @@ def main(arguments: Sequence[str]) -> int:
     """Run, write the counts where asked, and say by the exit code how it went."""
     parser = argparse.ArgumentParser(description="Run tests with trial, counted.")
     parser.add_argument("--counts", type=Path, help="where to write the three numbers")
+    parser.add_argument(
+        "--directory", default="_trial_temp", help="where tests keep their files"
+    )
     parser.add_argument("names", nargs="+", help="packages, modules, classes, tests")
     options = parser.parse_args(arguments)
     counts_file = options.counts and options.counts.absolute()
-    counts = run(options.names)
+    counts = run(options.names, options.directory)
     if counts_file:
         counts_file.write_text("{} {} {}\n".format(*counts))
     code = 0 if counts.passed and not counts.failed else 1

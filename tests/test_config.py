@@ -336,6 +336,11 @@ class RefusalTests(ConfigTestCase):
             )
             load(None, {}, [f"transport.{small}=61", f"transport.{great}=61"])
 
+    def test_variables_of_a_cluster(self) -> None:
+        """What Kubernetes tells of a service of this name is no option."""
+        names = ("MQSVC_SERVICE_HOST", "MQSVC_PORT", "MQSVC_PORT_8888_TCP_ADDR")
+        self.assertEqual(Settings(), load(None, dict.fromkeys(names, "x"), []))
+
     def test_pair_from_two_places(self) -> None:
         """Two options that do not fit together are blamed on both their places."""
         path = self.file("[transport]\ndefault_claim_ttl = 200\n")

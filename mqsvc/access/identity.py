@@ -25,6 +25,7 @@ class Caller:
 
     :ivar project: the tenant.
     :ivar client_id: tells one client of a project from another; UUIDs as 32 digits.
+    :ivar roles: in lower case.
     """
 
     project: str
@@ -53,8 +54,8 @@ def identify(headers: Headers, limits: Limits) -> Caller:
         raise InvalidHeader(
             "Empty project header not allowed", "The X-Project-ID header is empty."
         )
-    roles = (headers("X-Roles") or "").split(",")
-    return Caller(project, client_id, frozenset(filter(None, map(str.strip, roles))))
+    roles = (role.strip().lower() for role in (headers("X-Roles") or "").split(","))
+    return Caller(project, client_id, frozenset(filter(None, roles)))
 
 
 def project_of(headers: Headers) -> str | None:

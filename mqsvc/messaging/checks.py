@@ -64,6 +64,17 @@ def count(value: int, name: str, maximum: int) -> int:
     return integer(value, name, 1, maximum)
 
 
+def body_size(size: int, maximum: int) -> None:
+    """Accept the size of a request, in bytes.
+
+    :raise InvalidRequest: it is above the maximum.
+    """
+    if size > maximum:
+        raise InvalidRequest(
+            f"The body has {size} bytes, at most {maximum} are allowed."
+        )
+
+
 def page_size(limit: int | None, maximum: int) -> int:
     """How many items a caller gets who asked for so many, or said nothing.
 

@@ -13,12 +13,15 @@ from twisted.python.failure import Failure
 from mqsvc.bus import Bus
 from mqsvc.clock import Now
 from mqsvc.messaging import checks
-from mqsvc.messaging.errors import MessagingError
 from mqsvc.messaging.limits import MIN_TTL, Limits
 from mqsvc.messaging.model import Claim, DeadLetterRule, Destination
 from mqsvc.messaging.records import Records
+from mqsvc.messaging.shield import shielded
 from mqsvc.messaging.waiting import MAX_WAIT, Waiting
 from mqsvc.storage.interfaces import IMessageStore
+
+_MAX_ROUNDS = 20
+"""How often one look goes on when all it found was moved to the dead-letter queue."""
 
 
 @frozen
@@ -106,21 +109,36 @@ class Claims:
         limit: int,
         rule: DeadLetterRule | None,
     ) -> tuple[Claim, ...]:
-        while True:
+        for _ in range(_MAX_ROUNDS):
             claimed = await self._store.claim(
                 destination, terms.ttl, terms.grace, limit, self._now(), rule
             )
             claims = () if claimed.claim is None else (claimed.claim,)
-            if claimed.dead_lettered and rule is not None:
+            if rule is not None:
                 try:
-                    await self._records.ensure(rule.target)
-                except MessagingError:
+                    await self._announce(rule.target, claimed.dead_lettered)
+                except Exception:
                     await self._give_back(destination, *claims)
                     raise
-                self._bus.publish(rule.target)
             # Where everything found was moved away, there may be more behind it.
             if claims or not claimed.dead_lettered:
                 return claims
+        # Others may have their turn; who waits looks again at once.
+        self._bus.publish(destination)
+        return ()
+
+    async def _announce(self, target: Destination, arrived: int) -> None:
+        """Make the record of a dead-letter queue that has messages, and signal.
+
+        Messages are moved before the record is made. Where that failed, or the process
+        died in between, a later claim finds it missing and makes up for it.
+        """
+        if not (await self._records.know(target)).exists:
+            arrived = arrived or (await self._store.stats(target, self._now())).total
+            if arrived:
+                await self._records.ensure(target)
+        if arrived:
+            self._bus.publish(target)
 
     async def _give_back(self, destination: Destination, *claims: Claim) -> None:
         """Release what nobody will ever know of."""
@@ -144,15 +162,19 @@ class Claims:
         :raise ClaimDoesNotExist: it is unknown or over.
         """
         terms = self._terms(document)
-        await self._store.renew(
+        step = self._store.renew(
             destination, claim_id, terms.ttl, terms.grace, self._now()
         )
         # It may end sooner than those who wait for its messages expect.
-        self._bus.publish(destination)
+        await shielded(step.addCallback(self._signal, destination))
 
     async def release(self, destination: Destination, claim_id: str) -> None:
         """Free the messages of a claim; an unknown one is no error."""
-        await self._store.release(destination, claim_id, self._now())
+        step = self._store.release(destination, claim_id, self._now())
+        await shielded(step.addCallback(self._signal, destination))
+
+    def _signal(self, _: None, destination: Destination) -> None:
+        """Done also for those who hung up: others wait for what they freed."""
         self._bus.publish(destination)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 from uuid import uuid4
 
 from attrs import frozen
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
@@ -15,6 +16,7 @@ from mqsvc.messaging.errors import MessagingError
 from mqsvc.messaging.messages import Messages, View
 from mqsvc.messaging.model import Destination, Kind
 from mqsvc.messaging.queues import Queues
+from mqsvc.messaging.shield import shielded
 from mqsvc.storage.interfaces import IStore
 
 _PROJECT = "mqsvc-health"
@@ -48,6 +50,9 @@ class Health:
 
         :return: the document of rest.md 5.4.
         """
+        return await shielded(Deferred.fromCoroutine(self._exercise()))
+
+    async def _exercise(self) -> dict[str, Any]:
         queue = Destination(_PROJECT, Kind.QUEUE, uuid4().hex)
         steps: dict[str, Step] = {
             "create_queue": lambda: self._queues.create(queue, {}),

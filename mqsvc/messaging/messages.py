@@ -21,6 +21,7 @@ from mqsvc.messaging.limits import MIN_TTL, Limits
 from mqsvc.messaging.metadata import Rules
 from mqsvc.messaging.model import Destination, Message, NewMessage, Selection
 from mqsvc.messaging.records import Records
+from mqsvc.messaging.shield import shielded
 from mqsvc.messaging.waiting import MAX_WAIT, Waiting
 from mqsvc.storage.ids import parse_id
 from mqsvc.storage.interfaces import IMessageStore
@@ -78,17 +79,18 @@ class Messages:
             self._accept(f"messages[{i}]", item, known.rules)
             for i, item in enumerate(_array(messages))
         ]
-        if known.record is None:
+        if not known.exists:
             await self._records.ensure(destination)
-        ids = await self._store.post(destination, accepted, client_id, self._now())
+        step = self._store.post(destination, accepted, client_id, self._now())
+        # Also for those who hang up now: their messages are there.
+        return await shielded(step.addCallback(self._signal, destination))
+
+    def _signal(self, ids: list[str], destination: Destination) -> list[str]:
         self._bus.publish(destination)
         return ids
 
     def _check_post(self, rules: Rules, size: int) -> None:
-        if size > rules.max_post_size:
-            raise InvalidRequest(
-                f"The body has {size} bytes, at most {rules.max_post_size} are allowed."
-            )
+        checks.body_size(size, rules.max_post_size)
         if rules.encrypt:
             raise InvalidRequest(
                 "This queue asks for encryption, for which the server has no key: "

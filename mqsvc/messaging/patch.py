@@ -57,7 +57,9 @@ def _key(path: Any) -> str:
     """The KEY of ``/metadata/KEY``."""
     if isinstance(path, str):
         try:
-            parts = [part.strip() for part in JsonPointer(path).parts]
+            # A leading slash may be doubled (rest.md 5.9).
+            pointer = JsonPointer(path[1:] if path.startswith("//") else path)
+            parts = [part.strip() for part in pointer.parts]
         except JsonPointerException:
             parts = []
         if len(parts) == 2 and parts[0].lower() == "metadata" and parts[1]:

@@ -29,7 +29,7 @@ from mqsvc.storage.interfaces import IManagementStore, IMessageStore
 
 _RESOURCE_TYPES = ("messages", "subscriptions")
 
-_PATCH_ATTEMPTS = 10
+_PATCH_ATTEMPTS = 100
 """How often a patch is applied again to metadata that others changed meanwhile."""
 
 
@@ -42,6 +42,13 @@ class Queues:
     _records: Records
     _limits: Limits
     _now: Now
+
+    def check_size(self, size: int) -> None:
+        """Accept the size of a request that brings metadata, in bytes.
+
+        :raise InvalidRequest: it is too large.
+        """
+        checks.body_size(size, self._limits.max_queue_metadata)
 
     async def create(self, destination: Destination, document: Any) -> bool:
         """Make a destination with metadata.
@@ -59,8 +66,7 @@ class Queues:
 
     async def describe(self, destination: Destination) -> dict[str, Any]:
         """Metadata with reserved defaults, also of one that does not exist."""
-        known = await self._records.know(destination)
-        return self.shown(destination.kind, known.record)
+        return self.shown(destination.kind, await self._management.get(destination))
 
     def shown(self, kind: Kind, record: Record | None) -> dict[str, Any]:
         """The metadata of a record as callers see it."""
@@ -143,6 +149,9 @@ class Queues:
         :raise InvalidRequest: it asks for something else.
         """
         wanted = _resource_types(document)
+        await shielded(Deferred.fromCoroutine(self._purge(destination, wanted)))
+
+    async def _purge(self, destination: Destination, wanted: tuple[Any, ...]) -> None:
         if "messages" in wanted:
             await self._messages.clear(destination)
         if "subscriptions" in wanted:

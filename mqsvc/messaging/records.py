@@ -1,8 +1,8 @@
 """Records of queues and topics, read from memory where they are known.
 
 Every request on messages needs the rules of its destination, so they are kept as
-long as nobody changes them. All changes of this process go through here; a data
-directory belongs to one process.
+long as nobody changes them; the metadata itself, which may be large, is not. All
+changes of this process go through here; a store belongs to one process.
 """
 
 from __future__ import annotations
@@ -26,9 +26,12 @@ MAX_KNOWN = 10_000
 
 @frozen
 class Known:
-    """What is known of a destination; it may have no record."""
+    """What every request needs of a destination.
 
-    record: Record | None
+    :ivar exists: whether it has a record.
+    """
+
+    exists: bool
     rules: Rules
 
 
@@ -42,7 +45,7 @@ class Records:
         self._reading: dict[Destination, object] = {}
 
     async def know(self, destination: Destination) -> Known:
-        """The record of a destination, if there is one, and its rules."""
+        """Whether a destination has a record, and its rules."""
         known = self._known.get(destination)
         return await self._read(destination) if known is None else known
 
@@ -60,7 +63,7 @@ class Records:
 
     async def ensure(self, destination: Destination) -> None:
         """Make the record with no metadata unless it exists."""
-        if (await self.know(destination)).record is None:
+        if not (await self.know(destination)).exists:
             await self.create(destination, {})
 
     async def create(self, destination: Destination, metadata: JsonObject) -> bool:
@@ -91,7 +94,7 @@ class Records:
 
     def _describe(self, destination: Destination, record: Record | None) -> Known:
         metadata = {} if record is None else record.metadata
-        return Known(record, rules(destination, metadata, self._limits))
+        return Known(record is not None, rules(destination, metadata, self._limits))
 
     def _keep(self, destination: Destination, known: Known) -> None:
         if len(self._known) >= MAX_KNOWN:

@@ -27,7 +27,7 @@ _END_OF_TIME = 253_402_300_800
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
 
-_CHANGE_ATTEMPTS = 10
+_CHANGE_ATTEMPTS = 100
 """How often a change is made again to a subscription that others changed meanwhile."""
 
 _CHANGEABLE = ("subscriber", "ttl", "options")

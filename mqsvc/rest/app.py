@@ -34,6 +34,9 @@ from mqsvc.rest.shapes import Shapes
 from mqsvc.rest.site import CountingSite, refuse
 from mqsvc.rest.subscriptions import SubscriptionResource
 
+LEAST_KEPT = 1024 * 1024
+"""Bytes of a body that are kept for operations which set no bound themselves."""
+
 _METHODS = frozenset(
     b"GET HEAD POST PUT PATCH DELETE OPTIONS TRACE CONNECT "
     b"COPY LOCK MKCOL MOVE PROPFIND PROPPATCH UNLOCK REPORT CHECKIN CHECKOUT "
@@ -60,15 +63,13 @@ def make_site(
         *ClaimResource(operations.claims, shapes).routes(),
     ]
     for kind in Kind:
-        queues = QueueResource(
-            operations.queues, signed_urls, shapes, limits, now, kind
-        )
+        queues = QueueResource(operations.queues, signed_urls, shapes, now, kind)
         routes += queues.routes()
         routes += MessageResource(operations.messages, shapes, limits).routes(kind)
         routes += SubscriptionResource(operations.subscriptions, shapes).routes(kind)
     app = _make_app(routes, Entrance(signed_urls, limits, now))
-    largest = max(limits.max_messages_post_size, limits.max_queue_metadata)
-    return CountingSite(Root(app), largest, operations.waiting.finish)
+    largest = max(limits.max_messages_post_size, limits.max_queue_metadata, LEAST_KEPT)
+    return CountingSite(Front(app), largest, operations.waiting.finish)
 
 
 def _make_app(routes: Sequence[Route], entrance: Entrance) -> Klein:
@@ -100,7 +101,7 @@ def _add(app: Klein, entrance: Entrance, route: Route) -> None:
         app.route(f"{collection}/", endpoint=f"{collection}/")(serve_unnamed)
 
 
-class Root(Resource):
+class Front(Resource):
     """In front of Klein: what it would answer in a form of its own."""
 
     isLeaf = True
@@ -115,14 +116,14 @@ class Root(Resource):
             return refuse(
                 request, InvalidHeader("Bad request", "There is no such method.")
             )
+        # Klein would refuse names that are none, in a way of its own; nothing here
+        # depends on the name.
+        request.requestHeaders.setRawHeaders(b"host", [b"localhost"])
         segments = request.postpath or []
         try:
             b"/".join(segments).decode()
-            request.getRequestHostname().decode("idna")
         except UnicodeError:
-            return refuse(
-                request, InvalidHeader("Bad request", "Path or host is no text.")
-            )
+            return refuse(request, InvalidHeader("Bad request", "The path is no text."))
         if len(segments) > 1 and not segments[0]:
             # A client whose base URL ends with a slash.
             del segments[0]

@@ -84,11 +84,6 @@ class Call:
         body: Body = self._request.content
         return body
 
-    @property
-    def is_oversized(self) -> bool:
-        """Whether the body was too large for any operation, and was not kept."""
-        return self._body.size > len(self._body.getvalue())
-
     def document(self) -> Any:
         """The body as JSON: an object or an array; none when it is empty.
 
@@ -96,8 +91,10 @@ class Call:
         :raise BodyTooLarge: it was too large to be kept.
         """
         raw = self._body.getvalue()
-        if self.is_oversized:
-            raise BodyTooLarge(f"A body of {self._body.size} bytes is not read.")
+        if self._body.size > len(raw):
+            raise BodyTooLarge(
+                f"The body has {self._body.size} bytes, more than this server takes."
+            )
         if not raw:
             return None
         try:

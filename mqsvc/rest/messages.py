@@ -16,6 +16,8 @@ from mqsvc.rest.query import next_links
 from mqsvc.rest.route import Route
 from mqsvc.rest.shapes import Shapes
 
+_MOST_IN_LOCATION = 100
+
 
 @frozen
 class MessageResource:
@@ -41,8 +43,9 @@ class MessageResource:
 
     async def post(self, call: Call) -> Answer:
         """Append messages."""
-        # Only a body too large for every queue is not kept; the operation says so.
-        document = None if call.is_oversized else call.required_object()
+        # What is too large for every queue is not parsed; the operation says so.
+        is_parsed = call.size <= self._limits.max_messages_post_size
+        document = call.required_object() if is_parsed else None
         if document is not None and "messages" not in document:
             raise InvalidBody("Missing parameter 'messages' in the body.")
         messages = None if document is None else document["messages"]
@@ -50,9 +53,9 @@ class MessageResource:
             call.destination, call.caller.client_id, messages, call.size
         )
         path = f"{call.path}/messages"
-        # No more ids than such a request may name, so that the link can be followed
-        # and fits into the header lines that clients read.
-        shown = ids[: self._limits.max_messages_per_page]
+        # No more ids than such a request may name, and than fit into the header lines
+        # that clients read.
+        shown = ids[: min(self._limits.max_messages_per_page, _MOST_IN_LOCATION)]
         return Answer(
             201,
             {"resources": [f"{path}/{message_id}" for message_id in ids]},

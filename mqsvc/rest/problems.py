@@ -40,10 +40,10 @@ def quality(request: IRequest, media_type: str) -> float:
     sent = request.getHeader(b"accept")
     if not sent or sent == b"*/*" or sent == media_type.encode():
         return 1
-    ranges = {
-        value.partition(";")[0].strip().lower(): weight
-        for value, weight in parse_accept_header(sent.decode("latin-1"))
-    }
+    ranges: dict[str, float] = {}
+    for value, weight in parse_accept_header(sent.decode("latin-1")):
+        name = value.partition(";")[0].strip().lower()
+        ranges[name] = max(weight, ranges.get(name, 0))
     whole_type = f"{media_type.partition('/')[0]}/*"
     for candidate in (media_type, whole_type, "*/*"):
         if candidate in ranges:

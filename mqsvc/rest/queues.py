@@ -8,11 +8,7 @@ from attrs import frozen
 
 from mqsvc.access.signed_urls import SignedUrls
 from mqsvc.clock import Now
-from mqsvc.messaging.errors import (
-    InvalidRequest,
-    UnsupportedMediaType,
-)
-from mqsvc.messaging.limits import Limits
+from mqsvc.messaging.errors import UnsupportedMediaType
 from mqsvc.messaging.model import Kind, Record
 from mqsvc.messaging.patch import MEDIA_TYPE
 from mqsvc.messaging.queues import Queues
@@ -32,7 +28,6 @@ class QueueResource:
     _queues: Queues
     _signed_urls: SignedUrls
     _shapes: Shapes
-    _limits: Limits
     _now: Now
     _kind: Kind
 
@@ -100,24 +95,17 @@ class QueueResource:
 
     async def create(self, call: Call) -> Answer:
         """Make one, with metadata."""
-        self._check_size(call)
+        self._queues.check_size(call.size)
         created = await self._queues.create(call.destination, call.object() or {})
         return Answer(201 if created else 204, headers={"location": call.path})
 
     async def change(self, call: Call) -> Answer:
         """Patch the metadata."""
-        self._check_size(call)
+        self._queues.check_size(call.size)
         if call.content_type != MEDIA_TYPE:
             raise UnsupportedMediaType(f"The Content-Type must be {MEDIA_TYPE}.")
         document = call.required_document()
         return Answer(200, await self._queues.change(call.destination, document))
-
-    def _check_size(self, call: Call) -> None:
-        if call.size > self._limits.max_queue_metadata:
-            raise InvalidRequest(
-                f"The body has {call.size} bytes, at most "
-                f"{self._limits.max_queue_metadata} are allowed."
-            )
 
     async def delete(self, call: Call) -> Answer:
         """Remove one and everything in it."""

@@ -5,10 +5,13 @@ The only file that knows how twisted.web reads a request.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from io import BytesIO
 from typing import Any
 
+from twisted.internet.protocol import connectionDone
+from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel
 from twisted.web.iweb import IRequest
 from twisted.web.resource import IResource
@@ -17,6 +20,8 @@ from twisted.web.server import Request, Site
 from mqsvc.messaging.errors import BodyTooLarge, InvalidHeader, MessagingError
 from mqsvc.rest.answer import write
 from mqsvc.rest.problems import answer_of
+
+_LENGTH = re.compile(rb"[0-9]{1,18}\Z")
 
 MOST_READ = 16 * 1024 * 1024
 """Bytes of a body that are read, so that its sender gets to see the answer."""
@@ -73,6 +78,11 @@ class BoundedRequest(Request):
         if not self._is_refused:
             self.hang_up(BodyTooLarge(f"A body has at most {MOST_READ} bytes."))
 
+    def say_goodbye(self) -> None:
+        """Let the connection end with the answer to this request."""
+        self.channel.persistent = False
+        self.setHeader(b"connection", b"close")
+
     def hang_up(self, error: MessagingError) -> None:
         """Answer while the request is still coming in, and close the connection."""
         self._is_refused = True
@@ -84,12 +94,34 @@ class BoundedRequest(Request):
 
 
 class Channel(HTTPChannel):
-    """A connection that refuses a length that is none in the form of the API."""
+    """A connection that refuses a length that is none in the form of the API.
+
+    The site knows it, so that it can be closed when the service stops.
+    """
+
+    site: CountingSite
+
+    def connectionMade(self) -> None:
+        """The client is there."""
+        super().connectionMade()
+        self.site.channels.add(self)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """The client is gone."""
+        self.site.channels.discard(self)
+        super().connectionLost(reason)
+
+    def finish(self) -> None:
+        """Close when what runs is answered; at once when nothing does."""
+        if not self.requests:
+            self.loseConnection()
+        for request in self.requests:
+            request.say_goodbye()
 
     def headerReceived(self, line: bytes) -> bool:
         """One header has come; gives whether to go on."""
         name, _, value = line.partition(b":")
-        if name.lower() == b"content-length" and not value.strip().isdigit():
+        if name.lower() == b"content-length" and not _LENGTH.match(value.strip()):
             self.requests[-1].hang_up(
                 InvalidHeader("Invalid header value", "Content-Length is no number.")
             )
@@ -115,12 +147,15 @@ class CountingSite(Site):
         # Forms are refused anyway, and looking for them costs more than routing.
         super().__init__(resource, parsePOSTFormSubmission=False)
         self.requests_in_flight = 0
+        self.channels: set[Channel] = set()
         self._largest_body = largest_body
         self._on_stop = on_stop
 
     def stopFactory(self) -> None:
         """The last port was closed."""
         super().stopFactory()
+        for channel in list(self.channels):
+            channel.finish()
         self._on_stop()
 
     def getContentFile(self, length: int | None) -> BoundedBody:

@@ -61,13 +61,21 @@ def connect(path: str) -> sqlite3.Connection:
     connection = sqlite3.connect(
         path, timeout=BUSY_TIMEOUT, isolation_level=None, check_same_thread=False
     )
+    try:
+        _configure(connection)
+    except sqlite3.Error:
+        connection.close()
+        raise
+    return connection
+
+
+def _configure(connection: sqlite3.Connection) -> None:
     connection.execute("PRAGMA journal_mode = WAL")
     # In WAL mode FULL is what syncs the log at every commit.
     connection.execute("PRAGMA synchronous = FULL")
     # Some builds overwrite deleted content by default, which doubles the writing.
     connection.execute("PRAGMA secure_delete = OFF")
     connection.execute(f"PRAGMA cache_size = -{PAGE_CACHE}")
-    return connection
 
 
 def migrate(path: str, migrations: Sequence[Iterable[str]]) -> None:
@@ -78,14 +86,16 @@ def migrate(path: str, migrations: Sequence[Iterable[str]]) -> None:
     :raise StoreOpenError: the file cannot be opened or is no database.
     """
     try:
+        if not os.path.exists(path):
+            # For its owner's eyes only; SQLite gives its other files the same mode.
+            os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600))
         connection = connect(path)
         try:
             _apply(connection, path, migrations)
         finally:
             connection.close()
-    except sqlite3.Error as error:
+    except (OSError, sqlite3.Error) as error:
         raise StoreOpenError(f"{path} cannot be used: {error}") from error
-    os.chmod(path, 0o600)
 
 
 def _apply(

@@ -39,5 +39,5 @@ class Sweeper(TimerService):
 
     async def _sweep(self, store: IStore) -> None:
         for _ in range(MAX_PIECES):
-            if not await store.sweep(self._now()):
+            if not await store.sweep(self._now()) or not self.running:
                 return

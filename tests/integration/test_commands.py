@@ -189,40 +189,40 @@ class TestTests(ScriptCase):
         return ended.stdout.splitlines()[-1], ended.returncode
 
     def test_all_good(self) -> None:
-        """The counts of the tests are the closing line."""
-        closing = self.closing('case "$*" in *run_trial*) echo 5 0 2 >"$6" ;; esac')
-        self.assertEqual(closing, ("5 passed, 0 failed, 2 skipped", 0))
+        """The counts of both parts of the tests together are the closing line."""
+        closing = self.closing('case "$*" in *run_trial*) echo 5 0 2 >"$7" ;; esac')
+        self.assertEqual(closing, ("10 passed, 0 failed, 4 skipped", 0))
 
     def test_failed_test(self) -> None:
         """A failed test fails the run."""
-        closing = self.closing('case "$*" in *run_trial*) echo 4 1 2 >"$6" ;; esac')
-        self.assertEqual(closing, ("4 passed, 1 failed, 2 skipped", 1))
+        closing = self.closing('case "$*" in *run_trial*) echo 4 1 2 >"$7" ;; esac')
+        self.assertEqual(closing, ("8 passed, 2 failed, 4 skipped", 1))
 
     def test_failed_checks(self) -> None:
         """Each check that fails counts as one failed."""
         closing = self.closing(
-            'case "$*" in *run_trial*) echo 5 0 0 >"$6" ;; *mypy* | *ruff*) exit 1 ;;'
+            'case "$*" in *run_trial*) echo 5 0 0 >"$7" ;; *mypy* | *ruff*) exit 1 ;;'
             " esac"
         )
-        self.assertEqual(closing, ("5 passed, 3 failed, 0 skipped", 1))
+        self.assertEqual(closing, ("10 passed, 3 failed, 0 skipped", 1))
 
     def test_no_checks_with_names(self) -> None:
         """With names of tests only those tests are run."""
         closing = self.closing(
-            'case "$*" in *run_trial*tests.wire) echo 5 0 0 >"$6" ;; *) exit 1 ;; esac',
+            'case "$*" in *run_trial*tests.wire) echo 5 0 0 >"$7" ;; *) exit 1 ;; esac',
             "tests.wire",
         )
         self.assertEqual(closing, ("5 passed, 0 failed, 0 skipped", 0))
 
     def test_no_test(self) -> None:
         """A run without any test fails."""
-        closing = self.closing('case "$*" in *run_trial*) echo 0 0 0 >"$6" ;; esac')
+        closing = self.closing('case "$*" in *run_trial*) echo 0 0 0 >"$7" ;; esac')
         self.assertEqual(closing, ("0 passed, 0 failed, 0 skipped", 1))
 
     def test_broken_run(self) -> None:
         """A run that breaks off without counts fails."""
         closing = self.closing('case "$*" in *run_trial*) exit 139 ;; esac')
-        self.assertEqual(closing, ("0 passed, 1 failed, 0 skipped", 1))
+        self.assertEqual(closing, ("0 passed, 2 failed, 0 skipped", 1))
 
 
 class RunTrialTests(SynchronousTestCase):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from twisted.internet.defer import CancelledError
 
+from mqsvc.messaging import claims
 from mqsvc.messaging.errors import InvalidBody, InvalidRequest, StoreUnavailable
 from mqsvc.messaging.limits import Limits
 from mqsvc.messaging.messages import View
@@ -136,6 +137,27 @@ class DeadLetterTests(OperationsTestCase):
         self.assertIsNone(self.claim(limit=1))
         self.assertTrue(self.is_recorded())
         self.assertEqual(1, self.management.calls.count("create"))
+
+    def test_target_that_was_not_made(self) -> None:
+        """A later claim makes known what lies in the other queue since a failure."""
+        self.wear_out(1)
+        self.management.broken.add("create")
+        self.fails(StoreUnavailable, self.operations.claims.create(QUEUE, None, 1))
+        self.management.broken.clear()
+        self.assertEqual((1, False), (self.buried(), self.is_recorded()))
+        self.assertIsNone(self.claim())
+        self.assertTrue(self.is_recorded())
+
+    def test_rounds(self) -> None:
+        """One look moves so many at most; who waits goes on with the next look."""
+        self.patch(claims, "_MAX_ROUNDS", 3)
+        self.wear_out(10)
+        self.assertIsNone(self.claim(limit=1))
+        self.assertEqual(3, self.buried())
+        self.post("fresh")
+        claim = self.done(self.operations.claims.create(QUEUE, None, 1, wait=20))
+        self.assertEqual([b'"fresh"'], [each.body for each in claim.messages])
+        self.assertEqual(10, self.buried())
 
     def test_target_is_left_as_it_is(self) -> None:
         """Another queue that exists keeps its metadata."""

@@ -75,6 +75,7 @@ class ParseTests(SynchronousTestCase):
             ("/metadata/~01", "~1"),
             ("/METADATA/a", "a"),
             ("/ metadata / a ", "a"),
+            ("//metadata/a", "a"),
             ("/metadata/0", "0"),
             ("/metadata/-", "-"),
             ("/metadata/\u00fc", "\u00fc"),

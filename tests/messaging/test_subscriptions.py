@@ -273,7 +273,7 @@ class UpdateTests(SubscriptionTestCase):
             self.update(ttl=60 + overtaken)
             due, answer = answer, self.management.hold_answer("subscription")
             due.callback(None)
-        self.assertEqual(10, overtaken)
+        self.assertEqual(100, overtaken)
         self.failureResultOf(confirming, Conflict)
         answer.callback(None)
         self.assertTrue(self.get(self.made_id).confirmed)

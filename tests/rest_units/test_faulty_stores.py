@@ -82,7 +82,7 @@ class FaultyTestCase(InMemoryTestCase):
             *ClaimResource(operations.claims, shapes).routes(),
         ]
         for kind in Kind:
-            queues = QueueResource(operations.queues, signed, shapes, limits, now, kind)
+            queues = QueueResource(operations.queues, signed, shapes, now, kind)
             subscriptions = SubscriptionResource(operations.subscriptions, shapes)
             routes += queues.routes()
             routes += MessageResource(operations.messages, shapes, limits).routes(kind)

@@ -63,6 +63,7 @@ class QualityTests(SynchronousTestCase):
             ("application/json;q=0.2, application/*;q=0.9, */*", 0.2),
             ("application/*;q=0.3, */*;q=0.9", 0.3),
             ("application/json;q=0, */*", 0),
+            ("application/json, application/json;version=1;q=0", 1),
             ("text/html", 0),
             ("application/json-home", 0),
             ("application/vnd.x+json", 0),

@@ -133,7 +133,7 @@ class LengthTests(SiteTestCase):
 
     def test_no_number(self) -> None:
         """A length that is no number is refused in the form of the API."""
-        for length in ("x", "-1", "+1", "1.0", "", "0x10", "1 1"):
+        for length in ("x", "-1", "+1", "1.0", "", "0x10", "1 1", "9" * 5000):
             connection = self.connect()
             head = encoded("POST", MESSAGES, USUAL)
             connection.send(head.replace(b"Length: 0", b"Length: " + length.encode()))
@@ -216,3 +216,42 @@ class InFlightTests(SiteTestCase):
         connection = self.connect()
         self.clock.advance(61)
         self.assertTrue(connection.transport.disconnecting)
+
+
+class StopTests(SiteTestCase):
+    """The site takes no more connections."""
+
+    def test_idle(self) -> None:
+        """A connection with nothing to answer is closed at once."""
+        fresh, used = self.connect(), self.connect()
+        used.send(encoded("GET", "/", USUAL))
+        self.site.stopFactory()
+        for connection in (fresh, used):
+            self.assertTrue(connection.transport.disconnecting)
+
+    def test_waiting(self) -> None:
+        """A request that waits is answered, and that was the last on its connection."""
+        connection = self.connect()
+        connection.send(encoded("POST", f"{CLAIMS}?wait=20", USUAL))
+        self.site.stopFactory()
+        answer = self.successResultOf(connection.answer())
+        self.assertEqual(204, answer.status)
+        self.assertEqual("close", answer.header("connection"))
+        self.assertTrue(connection.transport.disconnecting)
+        self.assertEqual(0, self.site.requests_in_flight)
+
+    def test_gone(self) -> None:
+        """Connections that ended before are forgotten."""
+        connection = self.connect()
+        connection.hang_up(ConnectionDone())
+        self.assertEqual(set(), self.site.channels)
+
+
+class HostTests(SiteTestCase):
+    """The name that a client calls the service by."""
+
+    def test_any_name(self) -> None:
+        """Nothing depends on it, be it a name or not."""
+        for host in ("..", ".a", "a..b", "x" * 64, "\u00fc", "[::1", "a:b:c", " "):
+            answer = self.call("GET", MESSAGES, headers={"Host": host})
+            self.assertEqual(200, answer.status, host)

@@ -18,7 +18,14 @@ from twisted.internet.interfaces import IReactorFromThreads
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from mqsvc.messaging.errors import MessageIsClaimed, StoreUnavailable
-from mqsvc.messaging.model import Destination, Kind, Message, NewMessage, Selection
+from mqsvc.messaging.model import (
+    DeadLetterRule,
+    Destination,
+    Kind,
+    Message,
+    NewMessage,
+    Selection,
+)
 from mqsvc.storage.errors import SchemaTooNew, StoreOpenError
 from mqsvc.storage.messages import sqlite_statements
 from mqsvc.storage.messages.sqlite import (
@@ -418,6 +425,7 @@ class CostTests(SynchronousTestCase):
         store = self.backlog(size)
         everything = Selection(10, include_claimed=True, include_delayed=True)
         others = Selection(10, hide_client="alice")
+        mixed = self.mixed(store, size)
         first, *_, last = self.successResultOf(
             store.page(ORDERS, Selection(size), START)
         )
@@ -427,6 +435,7 @@ class CostTests(SynchronousTestCase):
             "page of all": lambda: store.page(ORDERS, everything, START),
             "page after": lambda: store.page(ORDERS, Selection(10, first.id), START),
             "page of others": lambda: store.page(ORDERS, others, START),
+            "page between": lambda: store.page(mixed, others, START),
             "get": lambda: store.get(ORDERS, [first.id, last.id], START),
             "stats": lambda: store.stats(ORDERS, START),
             "next_ready": lambda: store.next_ready(ORDERS, START),
@@ -437,6 +446,23 @@ class CostTests(SynchronousTestCase):
             "clear": lambda: store.clear(ORDERS),
         }
         return {name: self.cost(call) for name, call in operations.items()}
+
+    def mixed(self, store: SQLiteMessageStore, size: int) -> Destination:
+        """A queue with so many dead letters of one client in front of another's."""
+        buried = Destination("shop", Kind.QUEUE, "buried")
+        rule = DeadLetterRule(buried, 1)
+        worn = Destination("shop", Kind.QUEUE, "worn")
+        self.successResultOf(
+            store.post(worn, [NewMessage(b"1", 3600)] * size, "alice", START)
+        )
+        for _ in range(2):
+            claim = self.successResultOf(
+                store.claim(worn, 60, 60, size, START, rule)
+            ).claim
+            if claim is not None:
+                self.successResultOf(store.release(worn, claim.id, START))
+        self.successResultOf(store.post(buried, [NewMessage(b"1", 60)], "bob", START))
+        return buried
 
     def cost(self, call: Callable[[], Deferred[Any]]) -> int:
         before = self.instructions

@@ -78,7 +78,11 @@ class SQLiteMessageStore(Service):
 
     def ping(self) -> Deferred[None]:
         """See :class:`IMessageStore`, as for every method below."""
-        return self._reader.run(jobs.ping)
+        return Deferred.fromCoroutine(self._ping())
+
+    async def _ping(self) -> None:
+        for worker in (self._reader, self._writer):
+            await worker.run(jobs.ping)
 
     def sweep(self, now: int) -> Deferred[bool]:
         """Correct and delete a bounded amount."""

@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Collection, Iterable, Sequence
-from typing import Any, NamedTuple
+from itertools import groupby
+from operator import attrgetter
 
 from mqsvc.messaging.errors import (
     ClaimDoesNotExist,
@@ -29,93 +30,24 @@ from mqsvc.messaging.model import (
 from mqsvc.storage.ids import (
     RANDOM_BITS,
     RandomBits,
-    first_position,
     format_id,
     parse_id,
 )
 from mqsvc.storage.messages import sqlite_statements as sql
+from mqsvc.storage.messages.sqlite_rows import (
+    Row,
+    append,
+    client_number,
+    fetch,
+    find,
+    name_of,
+    rowids,
+    to_messages,
+)
 from mqsvc.storage.messages.sqlite_schema import CLAIMED, DELAYED, READY
 
-
-class _Row(NamedTuple):
-    """The columns of :data:`sql.COLUMNS`."""
-
-    rowid: int
-    position: int
-    random: int
-    state: int
-    ready_at: int
-    expires: int
-    body: bytes
-    ttl: int
-    created: int
-    claim: str | None
-    claim_count: int
-
-    def message(self) -> Message:
-        return Message(
-            id=format_id(self.position, self.random),
-            body=self.body,
-            ttl=self.ttl,
-            created=self.created,
-            claim_id=self.claim,
-            claim_count=self.claim_count,
-        )
-
-    def claim_at(self, now: int) -> str | None:
-        """The live claim it is under."""
-        return self.claim if self.state == CLAIMED and self.ready_at > now else None
-
-
-def _rows(
-    connection: sqlite3.Connection, statement: str, **parameters: Any
-) -> list[_Row]:
-    return [_Row._make(row) for row in connection.execute(statement, parameters)]
-
-
-def _messages(rows: Iterable[_Row]) -> list[Message]:
-    return [row.message() for row in rows]
-
-
-def _rowids(rows: Iterable[_Row]) -> str:
-    return json.dumps([row.rowid for row in rows])
-
-
-def _name(destination: Destination) -> dict[str, str]:
-    return {
-        "project": destination.project,
-        "kind": destination.kind.value,
-        "name": destination.name,
-    }
-
-
-def _find(connection: sqlite3.Connection, destination: Destination) -> int | None:
-    """The row id of a destination that was posted to."""
-    row = connection.execute(sql.FIND_DESTINATION, _name(destination)).fetchone()
-    return None if row is None else row[0]
-
-
-def _append(
-    connection: sqlite3.Connection,
-    destination: Destination,
-    count: int,
-    client_id: str | None,
-    now: int,
-) -> tuple[int, range, int]:
-    """Make room at the end: the row id, the positions that are now taken, the run.
-
-    :param client_id: who posts all of them; none when they are from several.
-    """
-    [(rowid, end, run)] = connection.execute(
-        sql.APPEND,
-        {
-            **_name(destination),
-            "first": first_position(now),
-            "count": count,
-            "client": client_id,
-        },
-    ).fetchall()
-    return rowid, range(end - count, end), run
+MAX_PIECE = 1000
+"""Messages that a search for those of other clients looks at in one step."""
 
 
 def post(
@@ -127,9 +59,8 @@ def post(
     randoms: Sequence[int],
 ) -> list[str]:
     """Append messages; ``randoms`` are the random parts of their ids."""
-    rowid, positions, run = _append(
-        connection, destination, len(messages), client_id, now
-    )
+    client = client_number(client_id)
+    rowid, positions, run = append(connection, destination, len(messages), client, now)
     connection.executemany(
         sql.INSERT_MESSAGE,
         [
@@ -142,7 +73,7 @@ def post(
                 now + message.ttl * 1000,
                 now,
                 message.ttl,
-                client_id,
+                client,
                 run,
                 message.body,
             )
@@ -164,7 +95,7 @@ def page(
     now: int,
 ) -> list[Message]:
     """One page of a selection."""
-    rowid = _find(connection, destination)
+    rowid = find(connection, destination)
     after = (0, 0) if selection.after is None else parse_id(selection.after)
     if rowid is None or after is None:
         return []
@@ -176,42 +107,46 @@ def page(
         "limit": selection.limit,
     }
     if selection.hide_client is None:
-        return _messages(_rows(connection, sql.PAGE[include], **at))
-    foreign = _foreign(connection, include, at, selection.hide_client)
+        return to_messages(fetch(connection, sql.PAGE[include], **at))
+    foreign = _foreign(connection, include, at, client_number(selection.hide_client))
     rows = json.dumps(foreign[: selection.limit])
-    return _messages(_rows(connection, sql.BY_ROWS, rows=rows))
+    return to_messages(fetch(connection, sql.BY_ROWS, rows=rows))
 
 
 def _foreign(
     connection: sqlite3.Connection,
     include: tuple[bool, bool],
     at: dict[str, int],
-    client_id: str,
+    client: int,
 ) -> list[int]:
     """Row ids of a page without one client's messages, and maybe some more."""
     found: list[int] = []
-    while len(found) < at["limit"]:
-        seen = connection.execute(sql.POSTERS[include], at).fetchall()
-        found += [row for row, _, _, poster in seen if poster != client_id]
-        if len(seen) < at["limit"]:
+    wanted, piece = at["limit"], at["limit"]
+    while len(found) < wanted:
+        at = {**at, "limit": piece}
+        seen = connection.execute(sql.PLACES[include], at).fetchall()
+        found += [row for row, _, _, poster in seen if poster != client]
+        if len(seen) < piece:
             break
         _, position, run, poster = seen[-1]
-        if poster == client_id:
+        if poster == client:
             parameters = {**at, "run": run}
             (run,) = connection.execute(sql.NEXT_RUN[include], parameters).fetchone()
             if run is None:
                 break
             position = run - 1
         at = {**at, "after": position}
+        # Where runs are short there is little to leap over, and much to look at.
+        piece = min(2 * piece, MAX_PIECE)
     return found
 
 
 def _by_id(
     connection: sqlite3.Connection, rowid: int, message_ids: Sequence[str], now: int
-) -> list[_Row]:
+) -> list[Row]:
     """The rows of existing messages, in the order asked for, each once."""
     wanted = dict.fromkeys(filter(None, map(parse_id, message_ids)))
-    rows = _rows(
+    rows = fetch(
         connection,
         sql.BY_POSITION,
         destination=rowid,
@@ -229,10 +164,10 @@ def get(
     now: int,
 ) -> list[Message]:
     """Messages by id."""
-    rowid = _find(connection, destination)
+    rowid = find(connection, destination)
     if rowid is None:
         return []
-    return _messages(_by_id(connection, rowid, message_ids, now))
+    return to_messages(_by_id(connection, rowid, message_ids, now))
 
 
 def delete(
@@ -243,7 +178,7 @@ def delete(
     claim_ids: Collection[str] | None,
 ) -> None:
     """Delete messages by id, where ``claim_ids`` allow it."""
-    rowid = _find(connection, destination)
+    rowid = find(connection, destination)
     if rowid is None:
         return
     rows = _by_id(connection, rowid, message_ids, now)
@@ -256,7 +191,7 @@ def delete(
 def _check_claim(
     connection: sqlite3.Connection,
     rowid: int,
-    row: _Row,
+    row: Row,
     now: int,
     claim_ids: Collection[str],
 ) -> None:
@@ -286,13 +221,13 @@ def _find_claim(
     return found
 
 
-def _remove(connection: sqlite3.Connection, rowid: int, rows: Sequence[_Row]) -> None:
+def _remove(connection: sqlite3.Connection, rowid: int, rows: Sequence[Row]) -> None:
     if rows:
-        connection.execute(sql.DELETE_ROWS, {"rows": _rowids(rows)})
+        connection.execute(sql.DELETE_ROWS, {"rows": rowids(rows)})
         count_down(connection, rowid, len(rows), _claimed_states(rows))
 
 
-def _claimed_states(rows: Iterable[_Row]) -> int:
+def _claimed_states(rows: Iterable[Row]) -> int:
     return sum(row.state == CLAIMED for row in rows)
 
 
@@ -307,9 +242,9 @@ def count_down(
 
 def _free(
     connection: sqlite3.Connection, rowid: int, limit: int, now: int
-) -> list[_Row]:
+) -> list[Row]:
     """The oldest messages that can be handed out."""
-    return _rows(
+    return fetch(
         connection,
         sql.FREE,
         destination=rowid,
@@ -323,12 +258,12 @@ def pop(
     connection: sqlite3.Connection, destination: Destination, limit: int, now: int
 ) -> list[Message]:
     """Take and delete."""
-    rowid = _find(connection, destination)
+    rowid = find(connection, destination)
     if rowid is None:
         return []
     rows = _free(connection, rowid, limit, now)
     _remove(connection, rowid, rows)
-    return _messages(rows)
+    return to_messages(rows)
 
 
 def claim(
@@ -343,7 +278,7 @@ def claim(
     random_bits: RandomBits,
 ) -> Claimed:
     """Lend the oldest free messages, or move them where they are due."""
-    rowid = _find(connection, destination)
+    rowid = find(connection, destination)
     if rowid is None:
         return Claimed(None)
     dead, kept = _split(_free(connection, rowid, limit, now), dead_letter)
@@ -354,15 +289,15 @@ def claim(
     parameters = {"claim": claim_id, "destination": rowid, "ttl": ttl, "now": now}
     parameters |= _until(now, ttl, grace)
     connection.execute(sql.INSERT_CLAIM, parameters)
-    connection.execute(sql.CLAIM_ROWS, {**parameters, "rows": _rowids(kept)})
+    connection.execute(sql.CLAIM_ROWS, {**parameters, "rows": rowids(kept)})
     count_down(connection, rowid, 0, _claimed_states(kept) - len(kept))
-    rows = _rows(connection, sql.BY_CLAIM, claim=claim_id, now=now)
-    return Claimed(Claim(claim_id, ttl, now, tuple(_messages(rows))), len(dead))
+    rows = fetch(connection, sql.BY_CLAIM, claim=claim_id, now=now)
+    return Claimed(Claim(claim_id, ttl, now, tuple(to_messages(rows))), len(dead))
 
 
 def _split(
-    rows: list[_Row], dead_letter: DeadLetterRule | None
-) -> tuple[list[_Row], list[_Row]]:
+    rows: list[Row], dead_letter: DeadLetterRule | None
+) -> tuple[list[Row], list[Row]]:
     """What is to be moved, and what is to be handed out."""
     if dead_letter is None:
         return [], rows
@@ -386,27 +321,33 @@ def _until(now: int, ttl: int, grace: int) -> dict[str, int]:
 def _move(
     connection: sqlite3.Connection,
     rowid: int,
-    rows: Sequence[_Row],
+    rows: Sequence[Row],
     rule: DeadLetterRule,
     now: int,
     random_bits: RandomBits,
 ) -> None:
     """Put messages at the end of the dead-letter target."""
-    target, positions, _ = _append(connection, rule.target, len(rows), None, now)
-    connection.executemany(
-        sql.MOVE_ROW,
-        [
-            {
-                "row": row.rowid,
-                "target": target,
-                "position": position,
-                "random": random_bits(RANDOM_BITS),
-                "ttl": rule.ttl,
-                "expires": None if rule.ttl is None else now + rule.ttl * 1000,
-            }
-            for row, position in zip(rows, positions, strict=True)
-        ],
-    )
+    expires = None if rule.ttl is None else now + rule.ttl * 1000
+    for client, group in groupby(rows, key=attrgetter("client")):
+        moving = list(group)
+        target, positions, run = append(
+            connection, rule.target, len(moving), client, now
+        )
+        connection.executemany(
+            sql.MOVE_ROW,
+            [
+                {
+                    "row": row.rowid,
+                    "target": target,
+                    "position": position,
+                    "random": random_bits(RANDOM_BITS),
+                    "run": run,
+                    "ttl": rule.ttl,
+                    "expires": expires,
+                }
+                for row, position in zip(moving, positions, strict=True)
+            ],
+        )
     count_down(connection, rowid, len(rows), _claimed_states(rows))
 
 
@@ -414,11 +355,11 @@ def get_claim(
     connection: sqlite3.Connection, destination: Destination, claim_id: str, now: int
 ) -> Claim:
     """A live claim with its messages."""
-    found = _find_claim(connection, _find(connection, destination), claim_id, now)
+    found = _find_claim(connection, find(connection, destination), claim_id, now)
     if found is None:
         raise ClaimDoesNotExist("The claim does not exist or has ended.")
-    rows = _rows(connection, sql.BY_CLAIM, claim=claim_id, now=now)
-    return Claim(claim_id, *found, tuple(_messages(rows)))
+    rows = fetch(connection, sql.BY_CLAIM, claim=claim_id, now=now)
+    return Claim(claim_id, *found, tuple(to_messages(rows)))
 
 
 def renew(
@@ -430,7 +371,7 @@ def renew(
     now: int,
 ) -> None:
     """Move the end of a live claim."""
-    rowid = _find(connection, destination)
+    rowid = find(connection, destination)
     if _find_claim(connection, rowid, claim_id, now) is None:
         raise ClaimDoesNotExist("The claim does not exist or has ended.")
     parameters = {"claim": claim_id, "ttl": ttl, "now": now, **_until(now, ttl, grace)}
@@ -442,7 +383,7 @@ def release(
     connection: sqlite3.Connection, destination: Destination, claim_id: str, now: int
 ) -> None:
     """End a claim."""
-    rowid = _find(connection, destination)
+    rowid = find(connection, destination)
     if rowid is None or _find_claim(connection, rowid, claim_id, now) is None:
         return
     freed = connection.execute(sql.RELEASE_ROWS, {"claim": claim_id}).rowcount
@@ -452,20 +393,20 @@ def release(
 
 def stats(connection: sqlite3.Connection, destination: Destination, now: int) -> Stats:
     """Counts, and both ends."""
-    rowid = _find(connection, destination)
+    rowid = find(connection, destination)
     if rowid is None:
         return Stats()
     at = {"destination": rowid, "now": now}
     total, claimed = connection.execute(sql.STATS, at).fetchone()
-    oldest = _messages(_rows(connection, sql.OLDEST, **at))
-    newest = _messages(_rows(connection, sql.NEWEST, **at))
+    oldest = to_messages(fetch(connection, sql.OLDEST, **at))
+    newest = to_messages(fetch(connection, sql.NEWEST, **at))
     return Stats(claimed, total - claimed, *oldest, *newest)
 
 
 def clear(connection: sqlite3.Connection, destination: Destination) -> None:
     """Forget a destination; its rows are deleted by later sweeps."""
-    connection.execute(sql.RAISE_FLOOR, _name(destination))
-    forgotten = connection.execute(sql.FORGET_DESTINATION, _name(destination))
+    connection.execute(sql.RAISE_FLOOR, name_of(destination))
+    forgotten = connection.execute(sql.FORGET_DESTINATION, name_of(destination))
     for (rowid,) in forgotten.fetchall():
         connection.execute(sql.INSERT_CLEARED, {"destination": rowid})
 
@@ -474,7 +415,7 @@ def next_ready(
     connection: sqlite3.Connection, destination: Destination, now: int
 ) -> int | None:
     """The next end of a delay or claim."""
-    at = {"destination": _find(connection, destination), "now": now}
+    at = {"destination": find(connection, destination), "now": now}
     return min((row[0] for row in connection.execute(sql.NEXT_READY, at)), default=None)
 
 

@@ -7,7 +7,7 @@ next claim corrects it. Every statement therefore takes ``state`` together with
 
 A *run* is a row of messages that one client posted with nobody else in between; its
 number is the position of the first one. A list that hides a client's messages leaps
-over that client's runs.
+over that client's runs. Clients are kept as 63 bits of a digest of their ids.
 
 Clearing a destination only forgets its row: its messages lose their owner at once,
 however many they are, and are deleted in pieces later (table ``cleared``).
@@ -32,7 +32,7 @@ MIGRATIONS = (
             next_position INTEGER NOT NULL,
             total INTEGER NOT NULL,
             claimed INTEGER NOT NULL,
-            last_client TEXT,
+            last_client INTEGER NOT NULL,
             run INTEGER NOT NULL,
             UNIQUE (project, kind, name)
         )
@@ -51,23 +51,23 @@ MIGRATIONS = (
             expires INTEGER NOT NULL,
             created INTEGER NOT NULL,
             ttl INTEGER NOT NULL,
-            client TEXT NOT NULL,
+            client INTEGER NOT NULL,
             run INTEGER NOT NULL,
             claim TEXT,
             claim_count INTEGER NOT NULL,
             body BLOB NOT NULL
         )
         """,
-        # Order within a state; the last column lets expiry be seen on the index.
+        # Order within a state; the last columns let filters run on the index.
         """
         CREATE INDEX messages_in_order
-        ON messages (destination, state, position, expires)
+        ON messages (destination, state, position, expires, client, run)
         """,
         "CREATE INDEX messages_by_run ON messages (destination, state, run)",
         # What becomes ready next, in one destination and in all of them.
         """
         CREATE INDEX messages_waiting
-        ON messages (destination, state, ready_at, position, expires, run)
+        ON messages (destination, state, ready_at, position, expires, client, run)
         WHERE state <> 0
         """,
         "CREATE INDEX messages_due ON messages (ready_at) WHERE state <> 0",

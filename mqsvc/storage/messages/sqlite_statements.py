@@ -15,7 +15,7 @@ from mqsvc.storage.messages.sqlite_schema import CLAIMED, DELAYED, READY
 
 COLUMNS = (
     "rowid, position, random, state, ready_at, expires, body, ttl, created, claim, "
-    "claim_count"
+    "claim_count, client"
 )
 
 FIND_DESTINATION = """
@@ -32,7 +32,7 @@ APPEND = """
     FROM (SELECT max(:first, floor) AS start FROM positions) WHERE true
     ON CONFLICT (project, kind, name) DO UPDATE SET
         next_position = next_position + :count, total = total + :count,
-        run = iif(last_client IS :client, run, next_position), last_client = :client
+        run = iif(last_client = :client, run, next_position), last_client = :client
     RETURNING id, next_position, run
 """
 
@@ -47,7 +47,7 @@ def _first(source: str) -> str:
     """Where the first messages of one stored state are, by position."""
     return f"""
         SELECT * FROM (
-            SELECT rowid AS place, position FROM messages {source}
+            SELECT rowid AS place, position, run, client FROM messages {source}
             AND destination = :destination AND position > :after AND expires > :now
             ORDER BY position LIMIT :limit
         )
@@ -78,7 +78,7 @@ def _sources(include_delayed: bool, include_claimed: bool) -> list[str]:
 def _places(*include: bool) -> str:
     """One page: each stored state brings its first rows, the first of all are kept."""
     union = " UNION ALL ".join(map(_first, _sources(*include)))
-    return f"SELECT place FROM ({union} ORDER BY position LIMIT :limit)"  # noqa: S608
+    return f"{union} ORDER BY position LIMIT :limit"
 
 
 def _next_run(*include: bool) -> str:
@@ -99,20 +99,16 @@ _SELECTIONS = [
 # Rows are only read when it is known which ones are wanted.
 PAGE = {
     selection: f"""
-    SELECT {COLUMNS} FROM messages WHERE rowid IN ({_places(*selection)})
-    ORDER BY position
+    SELECT {COLUMNS} FROM messages WHERE rowid IN (
+        SELECT place FROM ({_places(*selection)})
+    ) ORDER BY position
     """  # noqa: S608
     for selection in _SELECTIONS
 }
 """By (include_delayed, include_claimed), as the two below."""
 
-POSTERS = {
-    selection: f"""
-    SELECT rowid, position, run, client FROM messages
-    WHERE rowid IN ({_places(*selection)}) ORDER BY position
-    """  # noqa: S608
-    for selection in _SELECTIONS
-}
+PLACES = {selection: _places(*selection) for selection in _SELECTIONS}
+"""Row id, position, run and client; read from indexes alone."""
 
 NEXT_RUN = {selection: _next_run(*selection) for selection in _SELECTIONS}
 
@@ -167,7 +163,7 @@ RELEASE_ROWS = f"""
 
 MOVE_ROW = f"""
     UPDATE messages SET destination = :target, position = :position, random = :random,
-        run = :position, state = {READY}, ready_at = 0, claim = NULL, claim_count = 0,
+        run = :run, state = {READY}, ready_at = 0, claim = NULL, claim_count = 0,
         ttl = coalesce(:ttl, ttl), expires = coalesce(:expires, expires)
     WHERE rowid = :row
 """  # noqa: S608
