@@ -19,18 +19,18 @@ from mqsvc.storage.management.sql_schema import (
 )
 from mqsvc.storage.management.sql_servers import take_schema_turn
 from tests.live import free_port
+from tests.on_servers.test_management_postgresql import (
+    PROCESSES,
+    NULTests,
+    OutageTests,
+    open_at_once,
+)
 from tests.servers.mariadb import shared_mariadb
 from tests.storage.management_contract import (
     ManagementTestCase,
     OpenPlace,
     make_management_tests,
     queue,
-)
-from tests.storage.test_management_postgresql import (
-    PROCESSES,
-    NULTests,
-    OutageTests,
-    open_at_once,
 )
 
 

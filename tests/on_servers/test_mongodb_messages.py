@@ -472,7 +472,12 @@ class ProcessesTests(TestCase):
 
     def spawn(self, uri: str, name: str) -> Deferred[list[list[str]]]:
         process = PostingProcess()
-        module = [*("-m", "tests.storage.mongodb_poster"), uri, name, str(self.batches)]
+        module = [
+            *("-m", "tests.on_servers.mongodb_poster"),
+            uri,
+            name,
+            str(self.batches),
+        ]
         environment = {**os.environ, "PYTHONPATH": str(CHECKOUT)}
         reactor.spawnProcess(
             process, sys.executable, [sys.executable, *module], environment

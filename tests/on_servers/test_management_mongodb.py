@@ -25,6 +25,12 @@ from mqsvc.storage.management.mongodb_calls import CALL_SECONDS, CONNECTIONS, Ca
 from mqsvc.storage.management.mongodb_schema import DESTINATIONS, SCHEMA, SUBSCRIPTIONS
 from mqsvc.storage.management.mongodb_uri import read_uri
 from tests.live import free_port
+from tests.on_servers.test_management_postgresql import (
+    PROCESSES,
+    NULTests,
+    OutageTests,
+    open_at_once,
+)
 from tests.servers.mongodb import MongoServer, set_of_one, set_of_three, stand_alone
 from tests.storage.management_contract import (
     NOW,
@@ -34,12 +40,6 @@ from tests.storage.management_contract import (
     names,
     queue,
     subscription,
-)
-from tests.storage.test_management_postgresql import (
-    PROCESSES,
-    NULTests,
-    OutageTests,
-    open_at_once,
 )
 
 databases = (f"management_{number}" for number in count(1))

@@ -1,6 +1,6 @@
 """A process of its own that posts to a MongoDB store: started by tests.
 
-``python -m tests.storage.mongodb_poster URI NAME BATCHES`` posts so many batches of
+``python -m tests.on_servers.mongodb_poster URI NAME BATCHES`` posts so many batches of
 three messages, one after the other, and prints the ids of each, a batch a line.
 """
 

@@ -1,0 +1,1 @@
+"""The stores on real servers, which these tests start: scripts/test tests.on_servers."""
