@@ -1,1 +1,1 @@
-"""The stores on real servers, which these tests start: scripts/test tests.on_servers."""
+"""Stores on real servers, which these tests start for themselves."""
