@@ -23,9 +23,10 @@ from mqsvc.messaging.model import Destination, Message, NewMessage, Selection
 from mqsvc.messaging.records import Records
 from mqsvc.messaging.shield import shielded
 from mqsvc.messaging.waiting import MAX_WAIT, Waiting
-from mqsvc.storage.ids import parse_id
 from mqsvc.storage.interfaces import IMessageStore
 from mqsvc.wire import codec
+
+_CLAIM_CHARACTERS = frozenset("0123456789abcdefABCDEF-")
 
 
 @frozen
@@ -211,6 +212,4 @@ def _array(messages: Any) -> list[Mapping[str, Any]]:
 
 def _may_be_claim(text: str) -> bool:
     """Whether this could be the id of a claim, of this server or of another one."""
-    return parse_id(text) is not None or (
-        len(text) in {24, 32, 36} and not set(text) - set("0123456789abcdefABCDEF-")
-    )
+    return len(text) in {24, 32, 36} and _CLAIM_CHARACTERS.issuperset(text)

@@ -127,7 +127,8 @@ class IMessageStore(IStore):
 
         Takes up to ``limit`` messages that are neither claimed nor delayed. Under a
         rule those with ``claim_count >= max_claim_count`` are moved to the end of the
-        target: a new id, no claim, count 0, free at once, same body and creation.
+        target: a new id, no claim, count 0, free at once, same body,
+        poster and creation.
         The others come under the new claim until ``now + ttl``; their count grows by
         one; of those that would expire before the claim's end the ttl becomes
         ``ttl + grace`` and they expire ``grace`` after the claim's end.

@@ -12,7 +12,7 @@ from twisted.internet.defer import Deferred, DeferredList, TimeoutError, fail, s
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from txmongo.connection import ConnectionPool  # type: ignore[import-untyped]
+from txmongo.connection import ConnectionPool
 
 from mqsvc.messaging.errors import StoreUnavailable
 from mqsvc.storage.management.mongodb_uri import Address

@@ -12,7 +12,7 @@ from typing import Any
 
 from bson import ObjectId
 from pymongo.errors import DuplicateKeyError
-from txmongo.filter import ASCENDING, sort  # type: ignore[import-untyped]
+from txmongo.filter import ASCENDING, sort
 
 from mqsvc.messaging.errors import (
     Conflict,

@@ -106,7 +106,7 @@ class Connection:
             last.
         :raise OperationFailure: the server refuses it.
         """
-        from txmongo.protocol import (  # type: ignore[import-untyped]  # noqa: PLC0415
+        from txmongo.protocol import (  # noqa: PLC0415
             Msg,
         )
 
@@ -252,7 +252,7 @@ class MongoClient:
 
     def start(self) -> None:
         """Begin to connect, and go on until it works."""
-        from txmongo.connection import (  # type: ignore[import-untyped]  # noqa: PLC0415
+        from txmongo.connection import (  # noqa: PLC0415
             ConnectionPool,
         )
 

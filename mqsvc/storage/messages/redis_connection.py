@@ -11,7 +11,7 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import Any
 
-import txredisapi  # type: ignore[import-untyped]
+import txredisapi
 from attrs import define
 from twisted.internet.defer import CancelledError, Deferred, TimeoutError, succeed
 from twisted.internet.endpoints import HostnameEndpoint, UNIXClientEndpoint
