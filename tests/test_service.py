@@ -22,6 +22,7 @@ from twisted.internet.interfaces import (
 )
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import Clock, deferLater
+from twisted.internet.testing import MemoryReactor
 from twisted.logger import LogEvent, capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 from zope.interface import implementer
@@ -151,6 +152,14 @@ class DataDirectoryTests(SynchronousTestCase):
 
 class EndpointTests(SynchronousTestCase):
     """Endpoint strings and addresses."""
+
+    def test_backlog(self) -> None:
+        """Many may connect at the same moment, unless the operator says how many."""
+        for text, backlog in (("tcp:1", 1024), ("tcp:1:backlog=7", 7)):
+            memory = MemoryReactor()
+            endpoint = parse_endpoint(memory, "http", text)
+            self.successResultOf(endpoint.listen(Factory()))
+            self.assertEqual([backlog], [server[2] for server in memory.tcpServers])
 
     def test_unusable(self) -> None:
         """An endpoint string that means nothing is refused with option and example."""

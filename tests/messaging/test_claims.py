@@ -31,6 +31,16 @@ class HungUpTests(OperationsTestCase):
         self.assertEqual([b'"x"'], self.listed())
         self.assertEqual(1, self.messages.calls.count("release"))
 
+    def test_release(self) -> None:
+        """Who releases a claim and leaves wakes those who wait for its messages."""
+        held = self.claim()
+        waiting = self.claiming(wait=20)
+        answer = self.messages.hold_answer("release")
+        self.cancel(self.start(self.operations.claims.release(QUEUE, held.id)))
+        answer.callback(None)
+        claim = self.successResultOf(waiting)
+        self.assertEqual([b'"x"'], [each.body for each in claim.messages])
+
     def test_before_the_store_answers(self) -> None:
         """A claim that was made when its caller left is released with the answer."""
         answer = self.messages.hold_answer("claim")

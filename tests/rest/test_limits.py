@@ -135,6 +135,13 @@ class SizeLimitTests(RestTestCase):
     def _padded(json: bytes, size: int) -> bytes:
         return json + b" " * (size - len(json))
 
+    async def test_bodies_without_a_bound(self) -> None:
+        """The bounds of posts and metadata are not those of other bodies."""
+        options = {"post_data": "x" * 5000}
+        body = {"subscriber": "http://a.example", "options": options}
+        answer = await self.call("POST", "/v2/queues/q/subscriptions", json=body)
+        self.expect(answer, 201)
+
     async def test_post(self) -> None:
         """A post is as long as configured, whatever its queue says."""
         await self.create("q", _max_messages_post_size=1000)
