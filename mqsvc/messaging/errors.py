@@ -10,11 +10,13 @@
         InvalidName                 a queue or topic name
         MessageNotClaimed           deleted with a claim that does not hold it
         UnusableSubscription        "Unable to update / confirm subscription"
+        UnusablePool                "Unable to create / update pool"
       NotAuthorized 403
       MessageIsClaimed 403          deleted without the claim that holds it
+      PoolInUse 403                 a pool that queues or a flavor still need
       NotFound 404
         DestinationDoesNotExist, MessageDoesNotExist, ClaimDoesNotExist,
-        SubscriptionDoesNotExist
+        SubscriptionDoesNotExist, PoolDoesNotExist, FlavorDoesNotExist
       UnknownRoute 404              no such path, or a signature that does not hold
       MethodNotAllowed 405
       NotAcceptable 406
@@ -22,6 +24,8 @@
       UnsupportedMediaType 415
       Conflict 409
       StoreUnavailable 503
+        NoPool                      there is no pool for a queue
+        UnreadableMessage           encrypted with a key that is not configured
 
 The text of an exception is shown to the caller as the description: it names the
 field and the bound, and never a secret, a body or the text of an inner failure.
@@ -93,6 +97,14 @@ class UnusableSubscription(InvalidRequest):
         self.title = f"Unable to {action} subscription"
 
 
+class UnusablePool(InvalidRequest):
+    """A pool cannot be kept as asked: its store does not work."""
+
+    def __init__(self, action: str, description: str) -> None:
+        super().__init__(description)
+        self.title = f"Unable to {action} pool"
+
+
 class NotAuthorized(MessagingError):
     """The caller's roles do not allow the operation."""
 
@@ -102,6 +114,13 @@ class NotAuthorized(MessagingError):
 
 class MessageIsClaimed(MessagingError):
     """The message is under a live claim that the caller did not show."""
+
+    status = 403
+    title = "Unable to delete"
+
+
+class PoolInUse(MessagingError):
+    """Queues have their messages in the pool, or it is the last one of a flavor."""
 
     status = 403
     title = "Unable to delete"
@@ -128,6 +147,14 @@ class ClaimDoesNotExist(NotFound):
 
 class SubscriptionDoesNotExist(NotFound):
     """No such subscription of this destination, or it expired."""
+
+
+class PoolDoesNotExist(NotFound):
+    """No such pool."""
+
+
+class FlavorDoesNotExist(NotFound):
+    """No such flavor."""
 
 
 class UnknownRoute(MessagingError):
@@ -194,3 +221,11 @@ class StoreUnavailable(MessagingError):
             description
             or "The store did not answer. Please try again in a few seconds."
         )
+
+
+class NoPool(StoreUnavailable):
+    """A destination has no pool, and none is there for it."""
+
+
+class UnreadableMessage(StoreUnavailable):
+    """A message was encrypted with a key that this server does not have."""

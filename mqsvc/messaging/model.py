@@ -11,7 +11,7 @@ import enum
 from collections.abc import Mapping
 from typing import Any
 
-from attrs import frozen
+from attrs import field, frozen
 
 JsonObject = Mapping[str, Any]
 
@@ -43,11 +43,42 @@ class Record:
 
     :ivar metadata: the JSON object as stored, reserved defaults not filled in.
     :ivar revision: grows with each change, for compare-and-set updates.
+    :ivar pool: the pool its messages live in; none is the default one.
     """
 
     destination: Destination
     metadata: JsonObject
     revision: int
+    pool: str | None = None
+
+
+@frozen
+class Pool:
+    """A message store that messages can be placed in.
+
+    :ivar uri: as ``drivers.message_store`` takes it; may hold a password.
+    :ivar weight: its share of new destinations among the pools they can go to;
+        0 gets none.
+    :ivar flavor: the name of the flavor it belongs to, which need not exist.
+    :ivar options: take the place of those in the URI.
+    """
+
+    name: str
+    uri: str = field(repr=False)
+    weight: int
+    flavor: str | None = None
+    options: JsonObject = field(factory=dict, repr=False)
+
+
+@frozen
+class Flavor:
+    """A kind of pool that queues can ask for.
+
+    :ivar pools: the names of those that belong to it, sorted.
+    """
+
+    name: str
+    pools: tuple[str, ...]
 
 
 @frozen
@@ -57,11 +88,13 @@ class NewMessage:
     :ivar body: the body as JSON text in UTF-8.
     :ivar ttl: seconds from the post until it is gone.
     :ivar delay: seconds from the post until it can be claimed; 0 is at once.
+    :ivar encrypt: whether the body must not be stored in clear.
     """
 
     body: bytes
     ttl: int
     delay: int = 0
+    encrypt: bool = False
 
 
 @frozen
@@ -69,7 +102,7 @@ class Message:
     """A message as a store gives it out.
 
     :ivar id: opaque to clients; the text of a position, see :func:`position_of`.
-    :ivar body: the body as JSON text in UTF-8.
+    :ivar body: the body as JSON text in UTF-8, or text that a stage made of it.
     :ivar ttl: seconds; what was posted, or what a claim or a dead-letter move made
         of it.
     :ivar created: when it was accepted (for a dead letter: still when it was posted).
@@ -83,6 +116,19 @@ class Message:
     created: int
     claim_id: str | None = None
     claim_count: int = 0
+
+
+@frozen
+class StoredMessage:
+    """All that a store knows of a message, to be taken to another store.
+
+    :ivar expires: when it is gone.
+    :ivar delayed_until: when it can be claimed, if that was in the future.
+    """
+
+    message: Message
+    expires: int
+    delayed_until: int | None = None
 
 
 @frozen

@@ -17,8 +17,8 @@ Common to all methods of both interfaces:
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any, TypeVar
 
 from twisted.application.service import IService
 from twisted.internet.defer import Deferred
@@ -28,15 +28,20 @@ from mqsvc.messaging.model import (
     Claimed,
     DeadLetterRule,
     Destination,
+    Flavor,
     JsonObject,
     Kind,
     Message,
     NewMessage,
+    Pool,
     Record,
     Selection,
     Stats,
+    StoredMessage,
     Subscription,
 )
+
+Result = TypeVar("Result")
 
 
 class IStore(IService):
@@ -148,8 +153,14 @@ class IMessageStore(IStore):
         :raise ClaimDoesNotExist: not live, or of another destination.
         """
 
-    def release(destination: Destination, claim_id: str, now: int) -> Deferred[None]:
-        """End a claim: its messages are free at once. Unknown ones are no error."""
+    def release(
+        destination: Destination, claim_id: str, now: int, undelivered: bool = False
+    ) -> Deferred[None]:
+        """End a claim: its messages are free at once. Unknown ones are no error.
+
+        :param undelivered: the claim never reached a worker, so it does not count:
+            ``claim_count`` of its messages goes down by one.
+        """
 
     def stats(destination: Destination, now: int) -> Deferred[Stats]:
         """Counts, and the oldest and newest message in any state."""
@@ -163,24 +174,80 @@ class IMessageStore(IStore):
         Fires with none when nothing is delayed or claimed.
         """
 
+    def stored(
+        destination: Destination, limit: int, after: str | None, now: int
+    ) -> Deferred[list[StoredMessage]]:
+        """All messages in any state, oldest first, with all there is to know.
+
+        :param after: as in :class:`~mqsvc.messaging.model.Selection`.
+        """
+
+    def restore(
+        destination: Destination, messages: Sequence[StoredMessage], now: int
+    ) -> Deferred[list[str]]:
+        """Append what another store kept, all or none: free, or still delayed.
+
+        Creation, ttl, expiry and ``claim_count`` stay what they were; ids are new,
+        claims are over, and no poster is known. What expired is left out.
+
+        :param messages: at least one.
+        :return: fires with the new ids of those kept, in their order.
+        """
+
+
+class IPooledMessageStore(IMessageStore):
+    """A message store that takes each destination to its pool."""
+
+    def check(uri: str, options: JsonObject) -> Deferred[None]:
+        """Fires when a store with this URI could be opened and answers.
+
+        :raise StoreOpenError: it cannot be used; one line says why.
+        """
+
+    def ping_pool(name: str | None) -> Deferred[None]:
+        """Fires when the store of one pool answers; none is the default pool."""
+
+    def forget_pool(name: str) -> None:
+        """The record of a pool changed or is gone: open its store anew when needed."""
+
+    def while_empty(
+        destination: Destination, step: Callable[[], Deferred[Result]]
+    ) -> Deferred[Result]:
+        """Run a step while the destination holds no message and no call is under way.
+
+        Calls on the destination that come meanwhile wait for the end of the step, and
+        are then taken to the pool that it has by then.
+
+        :raise Conflict: there are messages; the step is not run.
+        """
+
 
 class IManagementStore(IStore):
-    """Records of queues and topics, and subscriptions: the catalog."""
+    """Records of queues and topics, subscriptions, pools and flavors: the catalog."""
 
-    def create(destination: Destination, metadata: JsonObject) -> Deferred[bool]:
+    def create(
+        destination: Destination, metadata: JsonObject, pool: str | None = None
+    ) -> Deferred[bool]:
         """Make a record.
 
+        :param pool: where its messages will live.
         :return: fires with whether it is new; an existing one is not changed.
+        :raise PoolDoesNotExist: there is no such pool (any more).
         """
 
     def get(destination: Destination) -> Deferred[Record | None]:
         """The record, or none."""
 
-    def update(record: Record, metadata: JsonObject) -> Deferred[Record | None]:
-        """Replace the metadata, if nobody changed or removed it since it was read.
+    def update(
+        record: Record, metadata: JsonObject, pool: str | None
+    ) -> Deferred[Record | None]:
+        """Replace the metadata and the pool, if nobody changed or removed the record
+        since it was read.
 
         :param record: as read; its revision is compared.
+        :param pool: where its messages live from now on; moves none.
         :return: fires with the new record, or with none when the revision differs.
+        :raise PoolDoesNotExist: there is no such pool (any more).
         """
 
     def delete(destination: Destination) -> Deferred[None]:
@@ -200,6 +267,12 @@ class IManagementStore(IStore):
         :param metadata: only records whose stored metadata holds each of these keys
             with that very value (equal in JSON type and value). Cost grows with the
             records looked at.
+        """
+
+    def records(limit: int, after: Destination | None = None) -> Deferred[list[Record]]:
+        """Records of all projects, by project, kind and name.
+
+        :param after: only those behind it, whether it exists or not.
         """
 
     def count(project: str, kind: Kind) -> Deferred[int]:
@@ -240,3 +313,44 @@ class IManagementStore(IStore):
 
     def unsubscribe_all(destination: Destination) -> Deferred[None]:
         """Remove every subscription of a destination."""
+
+    def put_pool(pool: Pool) -> Deferred[None]:
+        """Make a pool, or replace the one of that name.
+
+        :raise Conflict: another pool has the URI.
+        """
+
+    def pool(name: str) -> Deferred[Pool | None]:
+        """One pool, or none."""
+
+    def pools(
+        limit: int, after: str = "", flavor: str | None = None
+    ) -> Deferred[list[Pool]]:
+        """Pools by name, in the order of code points.
+
+        :param after: only names greater than it.
+        :param flavor: only those that belong to it.
+        """
+
+    def delete_pool(name: str) -> Deferred[None]:
+        """Remove a pool; a missing one is no error.
+
+        :raise PoolInUse: a record says that its messages live there, or a flavor that
+            exists would be left without any pool.
+        """
+
+    def put_flavor(name: str, pools: Collection[str]) -> Deferred[None]:
+        """Make a flavor, or replace it: these pools belong to it, and no others.
+
+        :param pools: names, at least one.
+        :raise PoolDoesNotExist: one of them is missing; nothing is changed.
+        """
+
+    def flavor(name: str) -> Deferred[Flavor | None]:
+        """One flavor, or none."""
+
+    def flavors(limit: int, after: str = "") -> Deferred[list[Flavor]]:
+        """Flavors by name, in the order of code points."""
+
+    def delete_flavor(name: str) -> Deferred[None]:
+        """Remove a flavor; its pools belong to none. A missing one is no error."""
