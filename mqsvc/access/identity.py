@@ -26,11 +26,13 @@ class Caller:
     :ivar project: the tenant.
     :ivar client_id: tells one client of a project from another; UUIDs as 32 digits.
     :ivar roles: in lower case.
+    :ivar user: who it is within the project, where that is known.
     """
 
     project: str
     client_id: str
     roles: frozenset[str] = frozenset()
+    user: str | None = None
 
     def require_role(self, role: str) -> None:
         """Pass only callers with a role.

@@ -13,8 +13,10 @@ from twisted.python.failure import Failure
 from mqsvc.bus import Bus
 from mqsvc.clock import Now
 from mqsvc.messaging import checks
+from mqsvc.messaging.dead_letters import DeadLetters
 from mqsvc.messaging.limits import MIN_TTL, Limits
-from mqsvc.messaging.model import Claim, DeadLetterRule, Destination
+from mqsvc.messaging.model import Claim, Claimed, DeadLetterRule, Destination
+from mqsvc.messaging.occupancy import Occupancy
 from mqsvc.messaging.records import Records
 from mqsvc.messaging.shield import shielded
 from mqsvc.messaging.waiting import MAX_WAIT, Waiting
@@ -42,6 +44,8 @@ class Claims:
     _bus: Bus
     _limits: Limits
     _now: Now
+    _occupancy: Occupancy
+    _dead_letters: DeadLetters
 
     log = Logger()
 
@@ -62,8 +66,7 @@ class Claims:
         checks.integer(wait, "wait", 0, MAX_WAIT)
 
         async def attempt() -> tuple[Claim, ...]:
-            rule = (await self._records.know(destination)).rules.dead_letter
-            return await self._attempt(destination, terms, size, rule)
+            return await self._attempt(destination, terms, size)
 
         claims = await self._waiting.in_turn(destination, attempt, wait)
         return claims[0] if claims else None
@@ -79,11 +82,7 @@ class Claims:
         )
 
     def _attempt(
-        self,
-        destination: Destination,
-        terms: _Terms,
-        limit: int,
-        rule: DeadLetterRule | None,
+        self, destination: Destination, terms: _Terms, limit: int
     ) -> Deferred[tuple[Claim, ...]]:
         """One claim, or nothing; given back if the caller hangs up meanwhile."""
         answer: Deferred[tuple[Claim, ...]] = Deferred()
@@ -97,35 +96,77 @@ class Claims:
             if not answer.called:
                 answer.errback(failure)
 
-        step = Deferred.fromCoroutine(self._claim(destination, terms, limit, rule))
+        step = Deferred.fromCoroutine(self._claim(destination, terms, limit))
         step.addCallbacks(succeed, fail)
         step.addErrback(lambda f: self.log.failure("A claim was left alone", f))
         return answer
 
     async def _claim(
+        self, destination: Destination, terms: _Terms, limit: int
+    ) -> tuple[Claim, ...]:
+        for _ in range(_MAX_ROUNDS):
+            claimed = await self._claim_once(destination, terms, limit)
+            if claimed.claim is not None:
+                return (claimed.claim,)
+            # Where everything found was moved away, there may be more behind it.
+            if not claimed.dead_lettered:
+                return ()
+        # Others may have their turn; who waits looks again at once.
+        self._bus.publish(destination)
+        return ()
+
+    async def _claim_once(
+        self, destination: Destination, terms: _Terms, limit: int
+    ) -> Claimed:
+        rule = (await self._records.know(destination)).rules.dead_letter
+        if rule is None:
+            return await self._take(destination, terms, limit)
+        # Where the target lives must hold until its messages are there.
+        async with self._occupancy.shared(rule.target):
+            if not await self._dead_letters.are_apart(destination, rule.target):
+                return await self._move_and_take(destination, terms, limit, rule)
+        return await self._take_and_carry(destination, terms, limit, rule)
+
+    def _take(
         self,
         destination: Destination,
         terms: _Terms,
         limit: int,
-        rule: DeadLetterRule | None,
-    ) -> tuple[Claim, ...]:
-        for _ in range(_MAX_ROUNDS):
-            claimed = await self._store.claim(
-                destination, terms.ttl, terms.grace, limit, self._now(), rule
-            )
-            claims = () if claimed.claim is None else (claimed.claim,)
-            if rule is not None:
-                try:
-                    await self._announce(rule.target, claimed.dead_lettered)
-                except Exception:
-                    await self._give_back(destination, *claims)
-                    raise
-            # Where everything found was moved away, there may be more behind it.
-            if claims or not claimed.dead_lettered:
-                return claims
-        # Others may have their turn; who waits looks again at once.
-        self._bus.publish(destination)
-        return ()
+        rule: DeadLetterRule | None = None,
+    ) -> Deferred[Claimed]:
+        return self._store.claim(
+            destination, terms.ttl, terms.grace, limit, self._now(), rule
+        )
+
+    async def _move_and_take(
+        self, destination: Destination, terms: _Terms, limit: int, rule: DeadLetterRule
+    ) -> Claimed:
+        """Let the store move what is worn out in the same step as the claim."""
+        claimed = await self._take(destination, terms, limit, rule)
+        try:
+            await self._announce(rule.target, claimed.dead_lettered)
+        except Exception:
+            if claimed.claim is not None:
+                await self._give_back(destination, claimed.claim)
+            raise
+        return claimed
+
+    async def _take_and_carry(
+        self, destination: Destination, terms: _Terms, limit: int, rule: DeadLetterRule
+    ) -> Claimed:
+        """Move what is worn out after the claim, where the store cannot do it."""
+        claimed = await self._take(destination, terms, limit)
+        claim = claimed.claim
+        if claim is None:
+            return claimed
+        try:
+            carried = await self._dead_letters.carry(destination, claim, rule)
+        except Exception:
+            await self._give_back(destination, claim)
+            raise
+        if carried.claim is None:
+            await self._give_back(destination, claim)
+        return carried
 
     async def _announce(self, target: Destination, arrived: int) -> None:
         """Make the record of a dead-letter queue that has messages, and signal.
@@ -141,9 +182,9 @@ class Claims:
             self._bus.publish(target)
 
     async def _give_back(self, destination: Destination, *claims: Claim) -> None:
-        """Release what nobody will ever know of."""
+        """Release what nobody will ever know of; it was no delivery."""
         for claim in claims:
-            await self.release(destination, claim.id)
+            await self._release(destination, claim.id, undelivered=True)
 
     async def get(self, destination: Destination, claim_id: str) -> Claim:
         """A live claim.
@@ -170,7 +211,12 @@ class Claims:
 
     async def release(self, destination: Destination, claim_id: str) -> None:
         """Free the messages of a claim; an unknown one is no error."""
-        step = self._store.release(destination, claim_id, self._now())
+        await self._release(destination, claim_id, undelivered=False)
+
+    async def _release(
+        self, destination: Destination, claim_id: str, undelivered: bool
+    ) -> None:
+        step = self._store.release(destination, claim_id, self._now(), undelivered)
         await shielded(step.addCallback(self._signal, destination))
 
     def _signal(self, _: None, destination: Destination) -> None:

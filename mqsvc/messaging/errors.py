@@ -11,6 +11,7 @@
         MessageNotClaimed           deleted with a claim that does not hold it
         UnusableSubscription        "Unable to update / confirm subscription"
         UnusablePool                "Unable to create / update pool"
+      NotAuthenticated 401          no valid token
       NotAuthorized 403
       MessageIsClaimed 403          deleted without the claim that holds it
       PoolInUse 403                 a pool that queues or a flavor still need
@@ -25,6 +26,7 @@
       Conflict 409
       StoreUnavailable 503
         NoPool                      there is no pool for a queue
+        IdentityUnavailable         whose a token is cannot be found out now
         UnreadableMessage           encrypted with a key that is not configured
 
 The text of an exception is shown to the caller as the description: it names the
@@ -103,6 +105,16 @@ class UnusablePool(InvalidRequest):
     def __init__(self, action: str, description: str) -> None:
         super().__init__(description)
         self.title = f"Unable to {action} pool"
+
+
+class NotAuthenticated(MessagingError):
+    """The caller shows no token, or one that does not hold."""
+
+    status = 401
+    title = "Unauthorized"
+
+    def __init__(self) -> None:
+        super().__init__("The request you have made requires authentication.")
 
 
 class NotAuthorized(MessagingError):
@@ -225,6 +237,15 @@ class StoreUnavailable(MessagingError):
 
 class NoPool(StoreUnavailable):
     """A destination has no pool, and none is there for it."""
+
+
+class IdentityUnavailable(StoreUnavailable):
+    """The identity service did not answer."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The identity service did not answer. Please try again in a few seconds."
+        )
 
 
 class UnreadableMessage(StoreUnavailable):

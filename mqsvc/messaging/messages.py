@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from attrs import frozen
+from twisted.internet.defer import Deferred
 
 from mqsvc.bus import Bus
 from mqsvc.clock import Now
@@ -20,6 +21,7 @@ from mqsvc.messaging.errors import (
 from mqsvc.messaging.limits import MIN_TTL, Limits
 from mqsvc.messaging.metadata import Rules
 from mqsvc.messaging.model import Destination, Message, NewMessage, Selection
+from mqsvc.messaging.occupancy import Occupancy
 from mqsvc.messaging.records import Records
 from mqsvc.messaging.shield import shielded
 from mqsvc.messaging.waiting import MAX_WAIT, Waiting
@@ -55,7 +57,10 @@ class Listing:
 
 @frozen
 class Messages:
-    """Operations on the messages of a destination."""
+    """Operations on the messages of a destination.
+
+    :ivar _can_encrypt: whether the store has a key.
+    """
 
     _store: IMessageStore
     _records: Records
@@ -63,6 +68,8 @@ class Messages:
     _bus: Bus
     _limits: Limits
     _now: Now
+    _occupancy: Occupancy
+    _can_encrypt: bool
 
     async def post(
         self, destination: Destination, client_id: str, messages: Any, size: int
@@ -80,19 +87,24 @@ class Messages:
             self._accept(f"messages[{i}]", item, known.rules)
             for i, item in enumerate(_array(messages))
         ]
-        if not known.exists:
-            await self._records.ensure(destination)
-        step = self._store.post(destination, accepted, client_id, self._now())
+        step = Deferred.fromCoroutine(self._append(destination, accepted, client_id))
         # Also for those who hang up now: their messages are there.
-        return await shielded(step.addCallback(self._signal, destination))
+        return await shielded(step)
 
-    def _signal(self, ids: list[str], destination: Destination) -> list[str]:
+    async def _append(
+        self, destination: Destination, messages: Sequence[NewMessage], client_id: str
+    ) -> list[str]:
+        async with self._occupancy.shared(destination):
+            await self._records.ensure(destination)
+            ids = await self._store.post(
+                destination, messages, client_id, self._now()
+            )
         self._bus.publish(destination)
         return ids
 
     def _check_post(self, rules: Rules, size: int) -> None:
         checks.body_size(size, rules.max_post_size)
-        if rules.encrypt:
+        if rules.encrypt and not self._can_encrypt:
             raise InvalidRequest(
                 "This queue asks for encryption, for which the server has no key: "
                 "set _enable_encrypt_messages to false to store messages in clear."
@@ -111,7 +123,7 @@ class Messages:
             delay = checks.integer(
                 item["delay"], f"{where}.delay", 0, self._limits.max_message_delay
             )
-        return NewMessage(codec.encode(item["body"]), ttl, delay)
+        return NewMessage(codec.encode(item["body"]), ttl, delay, rules.encrypt)
 
     async def page(
         self, destination: Destination, view: View, wait: int = 0

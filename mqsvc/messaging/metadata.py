@@ -22,6 +22,8 @@ DEAD_LETTER_QUEUE = "_dead_letter_queue"
 DEAD_LETTER_TTL = "_dead_letter_queue_messages_ttl"
 MAX_CLAIM_COUNT = "_max_claim_count"
 ENCRYPT = "_enable_encrypt_messages"
+FLAVOR = "_flavor"
+"""Means something only where there are pools, see :mod:`~mqsvc.messaging.placement`."""
 
 
 @frozen
@@ -56,11 +58,20 @@ def rules(destination: Destination, metadata: JsonObject, limits: Limits) -> Rul
 def _dead_letter(
     destination: Destination, shown: Mapping[str, Any]
 ) -> DeadLetterRule | None:
-    name, count = shown.get(DEAD_LETTER_QUEUE), shown.get(MAX_CLAIM_COUNT)
-    if destination.kind is not Kind.QUEUE or not name or not count:
+    target, count = dead_letter_queue(destination, shown), shown.get(MAX_CLAIM_COUNT)
+    if target is None or not count:
         return None
-    target = Destination(destination.project, Kind.QUEUE, name)
     return DeadLetterRule(target, count, shown[DEAD_LETTER_TTL])
+
+
+def dead_letter_queue(
+    destination: Destination, metadata: JsonObject
+) -> Destination | None:
+    """The queue that checked metadata names for messages that are worn out."""
+    name = metadata.get(DEAD_LETTER_QUEUE)
+    if destination.kind is not Kind.QUEUE or not name:
+        return None
+    return Destination(destination.project, Kind.QUEUE, name)
 
 
 def with_defaults(kind: Kind, metadata: JsonObject, limits: Limits) -> dict[str, Any]:

@@ -5,24 +5,45 @@ from __future__ import annotations
 from random import SystemRandom
 
 from attrs import frozen
+from twisted.internet.defer import DeferredLock
 from twisted.internet.interfaces import IReactorTime
 
 from mqsvc.bus import Bus
 from mqsvc.clock import milliseconds
 from mqsvc.messaging.claims import Claims
+from mqsvc.messaging.dead_letters import DeadLetters
+from mqsvc.messaging.flavors import Flavors
 from mqsvc.messaging.health import Health
 from mqsvc.messaging.limits import Limits
 from mqsvc.messaging.messages import Messages
+from mqsvc.messaging.occupancy import Occupancy
+from mqsvc.messaging.pools import Pools
 from mqsvc.messaging.queues import Queues
 from mqsvc.messaging.records import Records
+from mqsvc.messaging.relocation import Relocation
 from mqsvc.messaging.subscriptions import Subscriptions
 from mqsvc.messaging.waiting import Waiting
-from mqsvc.storage.interfaces import IManagementStore, IMessageStore
+from mqsvc.storage.interfaces import (
+    IManagementStore,
+    IMessageStore,
+    IPooledMessageStore,
+)
+
+
+@frozen
+class Administration:
+    """What only a service with pools offers."""
+
+    pools: Pools
+    flavors: Flavors
 
 
 @frozen
 class Operations:
-    """What transports call."""
+    """What transports call.
+
+    :ivar administration: none where there are no pools.
+    """
 
     queues: Queues
     messages: Messages
@@ -30,22 +51,37 @@ class Operations:
     subscriptions: Subscriptions
     health: Health
     waiting: Waiting
+    administration: Administration | None
 
     @classmethod
     def over(
         cls,
         management: IManagementStore,
         messages: IMessageStore,
+        records: Records,
         limits: Limits,
         clock: IReactorTime,
+        pooled: IPooledMessageStore | None = None,
+        can_encrypt: bool = False,
     ) -> Operations:
-        """The operations over a pair of stores."""
-        now, bus = milliseconds(clock), Bus()
-        records = Records(management, limits)
+        """The operations over a pair of stores.
+
+        :param records: those of the management store; with a placement where there is
+            a pooled store, and without one where there is none.
+        :param pooled: what takes destinations to their pools, somewhere below
+            ``messages``; without it there are no pools.
+        :param can_encrypt: whether the message store has a key.
+        """
+        now, bus, occupancy = milliseconds(clock), Bus(), Occupancy()
         waiting = Waiting(messages, bus, clock)
-        on_messages = (messages, records, waiting, bus, limits, now)
-        queues = Queues(management, messages, records, limits, now)
-        posts, claims = Messages(*on_messages), Claims(*on_messages)
+        letters = DeadLetters(messages, records, occupancy, bus, now, can_encrypt)
+        on_messages = (messages, records, waiting, bus, limits, now, occupancy)
+        queues = Queues(
+            *(management, messages, records, limits, now, occupancy),
+            _relocation(records, pooled, occupancy),
+        )
+        posts = Messages(*on_messages, can_encrypt)
+        claims = Claims(*on_messages, letters)
         return cls(
             queues=queues,
             messages=posts,
@@ -53,6 +89,30 @@ class Operations:
             subscriptions=Subscriptions(
                 management, records, limits, now, SystemRandom().getrandbits
             ),
-            health=Health((management, messages), queues, posts, claims, clock),
+            health=Health(
+                *(management, messages, pooled, records),
+                *(queues, posts, claims, clock),
+            ),
             waiting=waiting,
+            administration=_administration(management, pooled, limits),
         )
+
+
+def _relocation(
+    records: Records, pooled: IPooledMessageStore | None, occupancy: Occupancy
+) -> Relocation | None:
+    if pooled is None or records.placement is None:
+        return None
+    return Relocation(records, records.placement, pooled, occupancy)
+
+
+def _administration(
+    management: IManagementStore, pooled: IPooledMessageStore | None, limits: Limits
+) -> Administration | None:
+    if pooled is None:
+        return None
+    one_at_a_time = DeferredLock()
+    return Administration(
+        Pools(management, pooled, limits, one_at_a_time),
+        Flavors(management, limits, one_at_a_time),
+    )

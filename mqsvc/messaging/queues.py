@@ -17,13 +17,18 @@ from mqsvc.messaging import checks, metadata
 from mqsvc.messaging.errors import (
     Conflict,
     DestinationDoesNotExist,
+    FlavorDoesNotExist,
     InvalidBody,
     InvalidRequest,
 )
 from mqsvc.messaging.limits import Limits
-from mqsvc.messaging.model import Destination, Kind, Record, Stats
+from mqsvc.messaging.metadata import FLAVOR
+from mqsvc.messaging.model import Destination, JsonObject, Kind, Record, Stats
+from mqsvc.messaging.occupancy import Occupancy
 from mqsvc.messaging.patch import Change, apply_changes, parse_patch
+from mqsvc.messaging.placement import flavor_of
 from mqsvc.messaging.records import Records
+from mqsvc.messaging.relocation import Relocation
 from mqsvc.messaging.shield import shielded
 from mqsvc.storage.interfaces import IManagementStore, IMessageStore
 
@@ -35,13 +40,18 @@ _PATCH_ATTEMPTS = 100
 
 @frozen
 class Queues:
-    """Operations on the destinations of a project."""
+    """Operations on the destinations of a project.
+
+    :ivar _relocation: none where there are no pools.
+    """
 
     _management: IManagementStore
     _messages: IMessageStore
     _records: Records
     _limits: Limits
     _now: Now
+    _occupancy: Occupancy
+    _relocation: Relocation | None
 
     def check_size(self, size: int) -> None:
         """Accept the size of a request that brings metadata, in bytes.
@@ -56,13 +66,17 @@ class Queues:
         :param document: a JSON object; checked, and ignored when it exists already.
         :return: whether it is new.
         :raise InvalidRequest: the metadata cannot be stored.
+        :raise NoPool: there is no pool for it.
         """
         document = checks.mapping(document, "Metadata")
         try:
             metadata.check(destination, document, self._limits)
         except InvalidRequest as error:
             raise InvalidRequest(error.description) from error
-        return await self._records.create(destination, document)
+        try:
+            return await self._records.create(destination, document)
+        except FlavorDoesNotExist as error:
+            raise InvalidRequest(error.description) from error
 
     async def describe(self, destination: Destination) -> dict[str, Any]:
         """Metadata with reserved defaults, also of one that does not exist."""
@@ -80,7 +94,9 @@ class Queues:
         :return: the whole metadata as it is now.
         :raise InvalidBody: the patch or what it would lead to is malformed.
         :raise DestinationDoesNotExist: there is nothing to change.
-        :raise Conflict: a key is missing, or others do not stop changing it.
+        :raise FlavorDoesNotExist: it asks for a flavor that is not there.
+        :raise Conflict: a key is missing, others do not stop changing it, or it would
+            go to another pool and holds messages.
         """
         changes = parse_patch(document)
         for _ in range(_PATCH_ATTEMPTS):
@@ -90,7 +106,7 @@ class Queues:
                     f"The {destination.kind.value} {destination.name} does not exist."
                 )
             changed = self._patched(record, changes)
-            updated = await self._records.update(record, changed)
+            updated = await self._replace(record, changed)
             if updated is not None:
                 return self.shown(destination.kind, updated)
         raise Conflict("Others change this metadata all the time. Please try again.")
@@ -101,20 +117,32 @@ class Queues:
         changed = apply_changes(changes, record.metadata, reserved)
         try:
             metadata.check(destination, changed, self._limits)
+            if self._is_relocation(record, changed):
+                flavor_of(changed)
         except InvalidRequest as error:
             raise InvalidBody(error.description) from error
         return changed
+
+    def _is_relocation(self, record: Record, changed: JsonObject) -> bool:
+        """Whether another flavor is asked for; without pools it is a key like others."""
+        before, after = record.metadata.get(FLAVOR), changed.get(FLAVOR)
+        return self._relocation is not None and before != after
+
+    async def _replace(self, record: Record, changed: JsonObject) -> Record | None:
+        if self._relocation is None or not self._is_relocation(record, changed):
+            return await self._records.update(record, changed, record.pool)
+        step = Deferred.fromCoroutine(self._relocation.change(record, changed))
+        return await shielded(step)
 
     async def delete(self, destination: Destination) -> None:
         """Remove a destination and all it holds; a missing one is no error."""
         await shielded(Deferred.fromCoroutine(self._delete(destination)))
 
     async def _delete(self, destination: Destination) -> None:
-        # First, so that a failure leaves no messages without a queue; and again for
-        # those that were posted while the record was still there.
-        await self._messages.clear(destination)
-        await self._records.delete(destination)
-        await self._messages.clear(destination)
+        async with self._occupancy.alone(destination):
+            # First, so that a failure leaves no messages without a queue.
+            await self._messages.clear(destination)
+            await self._records.delete(destination)
 
     async def page(
         self,

@@ -1,8 +1,8 @@
 """Records of queues and topics, read from memory where they are known.
 
-Every request on messages needs the rules of its destination, so they are kept as
-long as nobody changes them; the metadata itself, which may be large, is not. All
-changes of this process go through here; a store belongs to one process.
+Every request on messages needs the rules of its destination and where it lives, so
+they are kept as long as nobody changes them; the metadata itself, which may be large,
+is not. All changes of this process go through here; a store belongs to one process.
 """
 
 from __future__ import annotations
@@ -12,9 +12,11 @@ from typing import TypeVar
 from attrs import frozen
 from twisted.internet.defer import Deferred
 
+from mqsvc.messaging.errors import NoPool, PoolDoesNotExist
 from mqsvc.messaging.limits import Limits
-from mqsvc.messaging.metadata import Rules, rules
+from mqsvc.messaging.metadata import Rules, dead_letter_queue, rules
 from mqsvc.messaging.model import Destination, JsonObject, Record
+from mqsvc.messaging.placement import ATTEMPTS, Placement, flavor_of
 from mqsvc.messaging.shield import shielded
 from mqsvc.storage.interfaces import IManagementStore
 
@@ -29,25 +31,45 @@ class Known:
     """What every request needs of a destination.
 
     :ivar exists: whether it has a record.
+    :ivar pool: where its messages live; none is the default pool.
     """
 
     exists: bool
     rules: Rules
+    pool: str | None = None
 
 
 class Records:
-    """The management store's records of destinations, cached."""
+    """The management store's records of destinations, cached.
 
-    def __init__(self, store: IManagementStore, limits: Limits) -> None:
+    :param placement: chooses the pools of new ones; without it there are no pools.
+    """
+
+    def __init__(
+        self,
+        store: IManagementStore,
+        limits: Limits,
+        placement: Placement | None = None,
+    ) -> None:
         self._store = store
         self._limits = limits
+        self._placement = placement
         self._known: dict[Destination, Known] = {}
         self._reading: dict[Destination, object] = {}
 
+    @property
+    def placement(self) -> Placement | None:
+        """What chooses pools; none when there are no pools."""
+        return self._placement
+
     async def know(self, destination: Destination) -> Known:
-        """Whether a destination has a record, and its rules."""
+        """Whether a destination has a record, its rules, and where it lives."""
         known = self._known.get(destination)
         return await self._read(destination) if known is None else known
+
+    async def pool_of(self, destination: Destination) -> str | None:
+        """Where the messages of a destination live; none is the default pool."""
+        return (await self.know(destination)).pool
 
     async def _read(self, destination: Destination) -> Known:
         reading = self._reading[destination] = object()
@@ -62,18 +84,67 @@ class Records:
         return known
 
     async def ensure(self, destination: Destination) -> None:
-        """Make the record with no metadata unless it exists."""
+        """Make the record with no metadata unless it exists.
+
+        :raise NoPool: there is no pool for it.
+        """
         if not (await self.know(destination)).exists:
             await self.create(destination, {})
 
     async def create(self, destination: Destination, metadata: JsonObject) -> bool:
-        """Make the record; fires with whether it is new."""
-        step = self._store.create(destination, metadata)
+        """Make the record, in a pool chosen for it; fires with whether it is new.
+
+        :raise InvalidRequest: its metadata asks for a flavor in no way to be read.
+        :raise FlavorDoesNotExist: its metadata names a flavor that is not there.
+        :raise NoPool: there is no pool for it.
+        """
+        if self._placement is None:
+            return await self.create_in(None, destination, metadata)
+        await self._placement.check(flavor_of(metadata))
+        if (await self.know(destination)).exists:
+            return False
+        for _ in range(ATTEMPTS):
+            pool = await self.choose(self._placement, destination, metadata)
+            try:
+                return await self.create_in(pool, destination, metadata)
+            except PoolDoesNotExist:
+                continue
+        raise NoPool
+
+    async def create_in(
+        self, pool: str | None, destination: Destination, metadata: JsonObject
+    ) -> bool:
+        """Make the record in this pool; fires with whether it is new.
+
+        :raise PoolDoesNotExist: there is no such pool (any more).
+        """
+        step = self._store.create(destination, metadata, pool)
         return await self._change(destination, step)
 
-    async def update(self, record: Record, metadata: JsonObject) -> Record | None:
-        """Replace the metadata unless somebody else changed it: none, then."""
-        step = self._store.update(record, metadata)
+    async def choose(
+        self, placement: Placement, destination: Destination, metadata: JsonObject
+    ) -> str | None:
+        """The pool for a destination with this metadata; none is the default pool.
+
+        :raise FlavorDoesNotExist: the metadata names a flavor that is not there.
+        :raise NoPool: there is no pool for it.
+        """
+        preferred = []
+        target = dead_letter_queue(destination, metadata)
+        if target is not None:
+            known = await self.know(target)
+            if known.exists:
+                preferred.append(known.pool)
+        return await placement.choose(flavor_of(metadata), preferred)
+
+    async def update(
+        self, record: Record, metadata: JsonObject, pool: str | None
+    ) -> Record | None:
+        """Replace metadata and pool unless somebody else changed them: none, then.
+
+        :raise PoolDoesNotExist: there is no such pool (any more).
+        """
+        step = self._store.update(record, metadata, pool)
         return await self._change(record.destination, step)
 
     async def delete(self, destination: Destination) -> None:
@@ -93,8 +164,10 @@ class Records:
         return shielded(step.addBoth(forget))
 
     def _describe(self, destination: Destination, record: Record | None) -> Known:
-        metadata = {} if record is None else record.metadata
-        return Known(record is not None, rules(destination, metadata, self._limits))
+        if record is None:
+            return Known(False, rules(destination, {}, self._limits))
+        known_rules = rules(destination, record.metadata, self._limits)
+        return Known(True, known_rules, record.pool)
 
     def _keep(self, destination: Destination, known: Known) -> None:
         if len(self._known) >= MAX_KNOWN:

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from itertools import combinations, pairwise
 from math import inf
 
+import attrs
 from attrs import frozen
 
 # The server counts in whole milliseconds of another clock.
@@ -122,6 +123,54 @@ def audit(events: Sequence[Event], listing: Sequence[Listed]) -> list[str]:
     ]
 
 
+@frozen
+class Loss:
+    """What went missing with a store that may forget its last changes.
+
+    :ivar posted: messages whose post was answered, and whose deletion was not.
+    :ivar gone: how many of those are not there.
+    :ivar returned: how many messages are there whose deletion was answered.
+    """
+
+    posted: int
+    gone: int
+    returned: int
+
+    def __str__(self) -> str:
+        return f"{self.gone} of {self.posted} lost, {self.returned} deleted ones back"
+
+
+def loss(events: Sequence[Event], listing: Sequence[Listed]) -> Loss:
+    """How much was forgotten."""
+    journal, present = Journal(events), {message.id for message in listing}
+    tried_to_delete = {deletion.message for deletion in journal.deletions}
+    kept = journal.acknowledged().keys() - tried_to_delete
+    answers = journal.deletion_answers()
+    deleted = {message for message, answered in answers.items() if answered < inf}
+    return Loss(len(kept), len(kept - present), len(deleted & present))
+
+
+def audit_of_forgetful(events: Sequence[Event], listing: Sequence[Listed]) -> list[str]:
+    """What is wrong even if the store forgot its last changes.
+
+    It forgets whole changes, the last ones, and makes up nothing: a post is there or
+    not, with the bodies that it had, in the order of ids.
+    """
+    journal = Journal(events)
+    claimed = {text for claim in journal.claims for _, text in claim.messages}
+    untouched = [
+        event
+        for event in events
+        if isinstance(event, Posted) and claimed.isdisjoint(event.texts)
+    ]
+    return [
+        *_altered(journal, listing),
+        *_doubled(listing),
+        *_torn(Journal([attrs.evolve(event, ids=()) for event in untouched]), listing),
+        *_disordered(Journal([]), listing),
+    ]
+
+
 def _lost(journal: Journal, listing: Sequence[Listed]) -> Iterator[str]:
     present = {message.id for message in listing}
     tried_to_delete = {deletion.message for deletion in journal.deletions}
@@ -171,7 +220,7 @@ def _torn(journal: Journal, listing: Sequence[Listed]) -> Iterator[str]:
     for post in journal.posts:
         absent = [text for text in post.texts if text not in stored]
         if not post.ids and 0 < len(absent) < len(post.texts):
-            yield f"of an unanswered post only a part is there, without {absent}"
+            yield f"of a post only a part is there, without {absent}"
 
 
 def _disordered(journal: Journal, listing: Sequence[Listed]) -> Iterator[str]:

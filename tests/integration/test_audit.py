@@ -11,10 +11,13 @@ from tests.integration.audit import (
     Deleted,
     Event,
     Listed,
+    Loss,
     Posted,
     Released,
     Renewed,
     audit,
+    audit_of_forgetful,
+    loss,
 )
 
 POST = Posted("p", ("p-1", "p-2"), ("a1", "a2"))
@@ -138,3 +141,41 @@ class AuditTests(SynchronousTestCase):
             Posted("p", ("p-1",), ("a1",)),
         ]
         self.assert_found("do not grow", events, LISTING)
+
+
+class ForgetfulTests(SynchronousTestCase):
+    """Stores that may lose their last changes."""
+
+    def test_all_there(self) -> None:
+        """Where nothing is missing nothing is counted."""
+        self.assertEqual(loss([POST], LISTING), Loss(2, 0, 0))
+
+    def test_gone(self) -> None:
+        """An acknowledged message that is gone counts, unless it may be deleted."""
+        events = [POST, Deleted("a2")]
+        self.assertEqual(loss(events, []), Loss(1, 1, 0))
+        self.assertEqual(audit_of_forgetful(events, []), [])
+
+    def test_returned(self) -> None:
+        """A message whose deletion is forgotten is there again, and counts."""
+        events = [POST, Deleted("a2", answered=5)]
+        self.assertEqual(loss(events, LISTING), Loss(1, 0, 1))
+        self.assertEqual(audit_of_forgetful(events, LISTING), [])
+
+    def test_in_part(self) -> None:
+        """A post of which a part is there is wrong, also when it was answered."""
+        (found,) = audit_of_forgetful([POST], LISTING[:1])
+        self.assertIn("only a part", found)
+
+    def test_consumed_in_part(self) -> None:
+        """What was claimed may be deleted, so a part may be gone."""
+        self.assertEqual(audit_of_forgetful([POST, claim("c", 1)], LISTING[1:]), [])
+
+    def test_made_up(self) -> None:
+        """Messages that nobody posted, twice or out of order are wrong."""
+        (never,) = audit_of_forgetful([], LISTING[:1])
+        self.assertIn("never posted", never)
+        twice = audit_of_forgetful([POST], [LISTING[0], LISTING[0], LISTING[1]])
+        self.assertEqual(len(twice), 3, twice)
+        (order,) = audit_of_forgetful([POST], LISTING[::-1])
+        self.assertIn("do not grow", order)

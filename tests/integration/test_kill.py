@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from random import Random
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.integration.audit import Claimed, Deleted, Event, Posted, audit
-from tests.integration.traffic import Client, Consumer, Producer, whole_queue
+from tests.integration.traffic import (
+    Client,
+    Consumer,
+    Producer,
+    at_work,
+    traffic_seed,
+    whole_queue,
+)
 from tests.live import LiveServer
 
 KILLS = 30
@@ -18,9 +24,8 @@ KILLS = 30
 LONGEST_LIFE = 0.8
 
 
-def kill_repeatedly(server: LiveServer) -> None:
+def kill_repeatedly(server: LiveServer, moments: Random) -> None:
     """End the server at random moments; every fifth time perhaps while it starts."""
-    moments = Random(KILLS)
     pause = threading.Event()
     for kill in range(KILLS):
         if kill % 5:
@@ -33,19 +38,13 @@ def kill_repeatedly(server: LiveServer) -> None:
 
 def run_under_fire(server: LiveServer) -> list[Client]:
     """Let clients work while the server is killed, until all of them have ended."""
-    stop = threading.Event()
+    stop, seed = threading.Event(), traffic_seed()
     clients: list[Client] = [
-        *(Producer(f"producer-{n}", server.port, stop) for n in range(3)),
-        *(Consumer(f"consumer-{n}", server.port, stop) for n in range(3)),
+        *(Producer(f"producer-{n}", server.port, stop, seed) for n in range(3)),
+        *(Consumer(f"consumer-{n}", server.port, stop, seed) for n in range(3)),
     ]
-    with ThreadPoolExecutor(len(clients)) as threads:
-        runs = [threads.submit(client.run) for client in clients]
-        try:
-            kill_repeatedly(server)
-        finally:
-            stop.set()
-        for run in runs:
-            run.result()
+    with at_work(clients, stop):
+        kill_repeatedly(server, Random(seed))
     return clients
 
 

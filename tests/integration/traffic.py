@@ -3,18 +3,25 @@
 Each has a connection and a thread of its own. A request that gets no answer is never
 taken for done nor for failed; an answer that is not expected ends the client with
 :class:`UnexpectedAnswerError`.
+
+What they choose to do comes from a seed. It is printed when they begin, and
+``TRAFFIC_SEED`` repeats it; how the threads take turns is not repeated.
 """
 
 from __future__ import annotations
 
 import json
+import os
+import sys
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from http.client import HTTPConnection, HTTPException
 from itertools import count
-from random import Random
+from random import Random, SystemRandom
 from typing import Any
 
 from tests.integration.audit import (
@@ -31,6 +38,11 @@ QUEUE = "/v2/queues/work"
 CLAIM_TTL = 60
 PAUSE = 0.001
 PAUSE_AFTER_SILENCE = 0.05
+ANSWER_SECONDS = 30
+"""Longer than any answer may take, so that none is given up that still comes."""
+
+FORGOTTEN = frozenset((400, 403, 404))
+"""How a claim is answered that its store has lost."""
 
 
 class UnansweredError(Exception):
@@ -40,20 +52,27 @@ class UnansweredError(Exception):
 class UnexpectedAnswerError(Exception):
     """An answer that no crash explains."""
 
+    def __init__(self, method: str, path: str, status: int, text: bytes) -> None:
+        super().__init__(method, path, status, text)
+        self.status = status
+
 
 class Connection:
-    """A keep-alive connection of one client to the server on a port."""
+    """A keep-alive connection of one client to the server on a port.
+
+    :ivar slowest: seconds that the slowest answer took.
+    """
 
     def __init__(self, port: int) -> None:
-        self._http = HTTPConnection("127.0.0.1", port, timeout=10)
+        self._http = HTTPConnection("127.0.0.1", port, timeout=ANSWER_SECONDS)
         self._headers = {"Client-ID": str(uuid.uuid4()), "X-Project-ID": "kill"}
+        self.slowest = 0.0
 
     def ask(self, method: str, path: str, body: Any = None) -> Any:
         """The decoded body of a 200, 201 or 204; none when there is no body."""
         try:
-            status, text = self._exchange(method, path, body)
+            status, text = self.answer(method, path, body)
         except (OSError, HTTPException) as error:
-            self._http.close()
             raise UnansweredError(method, path) from error
         if status == 503:
             raise UnansweredError(method, path)
@@ -61,27 +80,61 @@ class Connection:
             raise UnexpectedAnswerError(method, path, status, text)
         return json.loads(text) if text else None
 
+    def answer(
+        self, method: str, path: str, body: Any = None, **headers: str
+    ) -> tuple[int, bytes]:
+        """Status and body of any answer; an error of the connection if there is none.
+
+        After an error the next request opens another connection.
+
+        :param headers: with ``_`` in place of ``-``.
+        """
+        sent = time.monotonic()
+        try:
+            return self._exchange(method, path, body, headers)
+        except (OSError, HTTPException):
+            self._http.close()
+            raise
+        finally:
+            self.slowest = max(self.slowest, time.monotonic() - sent)
+
     def close(self) -> None:
         """Close the connection; the next request opens another one."""
         self._http.close()
 
-    def _exchange(self, method: str, path: str, body: Any) -> tuple[int, bytes]:
+    def _exchange(
+        self, method: str, path: str, body: Any, more: Mapping[str, str]
+    ) -> tuple[int, bytes]:
         content = None if body is None else json.dumps(body)
-        self._http.request(method, path, content, self._headers)
+        headers = {name.replace("_", "-"): value for name, value in more.items()}
+        self._http.request(method, path, content, {**self._headers, **headers})
         answer = self._http.getresponse()
         return answer.status, answer.read()
 
 
 class Client:
-    """What producers and consumers share: they take steps until told to stop."""
+    """What producers and consumers share: they take steps until told to stop.
 
-    def __init__(self, name: str, port: int, stop: threading.Event) -> None:
+    :param seed: decides, with the name, on what it does.
+    :ivar may_forget: whether the store may lose claims, which are then refused.
+    """
+
+    may_forget = False
+
+    def __init__(
+        self, name: str, port: int, stop: threading.Event, seed: float = 0
+    ) -> None:
         self.name = name
         self.journal: list[Event] = []
         self.unanswered = 0
-        self._random = Random(name)
+        self._random = Random(f"{seed} {name}")
         self._connection = Connection(port)
         self._stop = stop
+
+    @property
+    def slowest(self) -> float:
+        """Seconds that its slowest answer took."""
+        return self._connection.slowest
 
     def run(self) -> None:
         """Step until stopped; an answer that fails to come only delays."""
@@ -91,6 +144,9 @@ class Client:
             except UnansweredError:
                 self.unanswered += 1
                 self._stop.wait(PAUSE_AFTER_SILENCE)
+            except UnexpectedAnswerError as error:
+                if not self.may_forget or error.status not in FORGOTTEN:
+                    raise
         self._connection.close()
 
     def step(self) -> None:
@@ -101,8 +157,10 @@ class Client:
 class Producer(Client):
     """Posts batches of numbered messages, none of them twice."""
 
-    def __init__(self, name: str, port: int, stop: threading.Event) -> None:
-        super().__init__(name, port, stop)
+    def __init__(
+        self, name: str, port: int, stop: threading.Event, seed: float = 0
+    ) -> None:
+        super().__init__(name, port, stop, seed)
         self._texts = (f"{name}-{number}" for number in count())
 
     def step(self) -> None:
@@ -166,7 +224,7 @@ class Consumer(Client):
     def _delete(self, messages: list[str], path: str) -> None:
         try:
             self._connection.ask("DELETE", path)
-        except UnansweredError:
+        except (UnansweredError, UnexpectedAnswerError):
             self.journal.extend(Deleted(message) for message in messages)
             raise
         answered = time.monotonic()
@@ -185,6 +243,34 @@ class Consumer(Client):
 
     def _abandon(self, claim: Claimed) -> None:
         """Do nothing, like a worker that died."""
+
+
+def traffic_seed() -> int:
+    """A new seed, or the one of ``TRAFFIC_SEED``; printed, to be used again."""
+    seed = int(os.environ.get("TRAFFIC_SEED") or SystemRandom().randrange(10**6))
+    tell(f"TRAFFIC_SEED={seed}")
+    return seed
+
+
+def tell(text: str) -> None:
+    """Print a line among those of the test runner."""
+    sys.stdout.write(f"\n    {text}\n")
+
+
+@contextmanager
+def at_work(clients: Sequence[Client], stop: threading.Event) -> Iterator[None]:
+    """Let clients work, each on a thread; at the end all of them have ended.
+
+    What ended one of them before its time is raised.
+    """
+    with ThreadPoolExecutor(len(clients)) as threads:
+        runs = [threads.submit(client.run) for client in clients]
+        try:
+            yield
+        finally:
+            stop.set()
+        for run in runs:
+            run.result()
 
 
 def whole_queue(port: int) -> Iterator[Listed]:

@@ -13,7 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from mqsvc.messaging.errors import StoreUnavailable
 from mqsvc.storage.management.sql import SQLManagementStore
 from mqsvc.storage.management.sql_dialects import make_engine
-from mqsvc.storage.management.sql_schema import MIGRATIONS, migrate
+from mqsvc.storage.management.sql_migrations import MIGRATIONS, migrate
 from mqsvc.storage.messages.sqlite import SQLiteMessageStore, prepare
 from tests.storage.inline import InlineWorker
 

@@ -10,11 +10,10 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 from mqsvc.storage.errors import StoreOpenError
 from mqsvc.storage.management.sql import open_sql_management
 from mqsvc.storage.management.sql_dialects import make_engine
+from mqsvc.storage.management.sql_migrations import MIGRATIONS, migrate
 from mqsvc.storage.management.sql_schema import (
-    MIGRATIONS,
     destinations,
     key_of,
-    migrate,
     subscriptions,
 )
 from mqsvc.storage.management.sql_servers import take_schema_turn

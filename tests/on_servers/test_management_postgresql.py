@@ -26,11 +26,10 @@ from mqsvc.storage.errors import SchemaTooNew, StoreOpenError
 from mqsvc.storage.interfaces import IManagementStore
 from mqsvc.storage.management.sql import open_sql_management
 from mqsvc.storage.management.sql_dialects import ExactText, LongText, make_engine
+from mqsvc.storage.management.sql_migrations import MIGRATIONS, migrate
 from mqsvc.storage.management.sql_schema import (
-    MIGRATIONS,
     destinations,
     key_of,
-    migrate,
     schema_versions,
 )
 from mqsvc.storage.management.sql_servers import take_schema_turn

@@ -479,7 +479,8 @@ class OwnServerTests(RedisCase):
         server.password = "s3cret/%"
         server.start()
         where = f"127.0.0.1:{server.port}/0"
-        await self.post(open_at(self, f"redis://:s3cret%2F%25@{where}"), b"1")
+        for user in ("", "default"):
+            await self.post(open_at(self, f"redis://{user}:s3cret%2F%25@{where}"), b"1")
         for uri, reason in (
             (f"redis://:wrong@{where}", "WRONGPASS"),
             (f"redis://{where}", "NOAUTH"),
@@ -547,7 +548,7 @@ class OwnServerTests(RedisCase):
         replica = self.start(["replicaof", f"127.0.0.1 {master.port}"])
         sentinel = SentinelServer(master)
         started(self, sentinel)
-        uri = f"redis+sentinel://127.0.0.1:1,127.0.0.1:{sentinel.port}/0?master=orders"
+        uri = f"redis://127.0.0.1:1,127.0.0.1:{sentinel.port}?dbid=0&master=orders"
         store = open_at(self, f"{uri}&wait_replicas=1")
         await self.eventually_posted(store)
         sentinel.until_known(replica)
@@ -570,7 +571,7 @@ class OwnServerTests(RedisCase):
         started(self, sentinel)
         uri = (
             f"redis+sentinel://127.0.0.1:{sentinel.port}/0?master=wrong"
-            "&sentinel_password=s3cret"
+            "&sentinel_username=default&sentinel_password=s3cret"
         )
         with capturedLogs() as events:
             await self.assert_unavailable(open_at(self, uri))
@@ -640,27 +641,76 @@ class AddressTests(SynchronousTestCase):
         hosts = (("a", 26379), ("b", 7))
         self.assertEqual(address, Address(hosts, "", "m", password="p", database=1))
 
+    def test_sentinels_by_the_name_alone(self) -> None:
+        """With the name of a master the plain scheme means Sentinels as well."""
+        for named, plain in (
+            ("a,b:7/1?master=m", "a,b:7?master=m&dbid=1"),
+            ("u:p@a?master=m", "u:p@a?master=m"),
+        ):
+            address = parse_address(f"redis+sentinel://{named}")
+            self.assertEqual(parse_address(f"redis://{plain}"), address)
+
+    def test_login_of_sentinels(self) -> None:
+        """Sentinels may have a user and a password of their own."""
+        uri = "redis://:p@a?master=m&sentinel_username=u&sentinel_password=s"
+        login = {"sentinel_username": "u", "sentinel_password": "s"}
+        expected = Address((("a", 26379),), "", "m", password="p", **login)
+        self.assertEqual(parse_address(uri), expected)
+
+    def test_database(self) -> None:
+        """The number of the database has three places, which may not differ."""
+        for uri in ("redis://h/3", "redis://h?db=3", "redis://h?dbid=3"):
+            self.assertEqual(parse_address(uri), Address((("h", 6379),), database=3))
+        self.assertEqual(parse_address("redis://h/3?db=3&dbid=3").database, 3)
+        self.assertEqual(parse_address("redis://h/?dbid=0").database, 0)
+
+    def test_socket(self) -> None:
+        """A path without a host is a socket, by either scheme."""
+        expected = Address((), "/run/a b", password="p", database=2)
+        for uri in (
+            "redis+unix://:p@/run/a%20b?db=2",
+            "redis://:p@/run/a%20b?dbid=2",
+        ):
+            self.assertEqual(parse_address(uri), expected)
+
     def test_refused(self) -> None:
         """What cannot be meant is refused in one line without a password."""
-        for uri in (
-            "http://h",
-            "redis://",
-            "redis://:secret@h:port",
-            "redis://h/x",
-            "redis://h/-1",
-            "redis://a,b",
-            "redis://h?wait_replicas=many",
-            "redis://h?socket_timeout=nan",
-            "redis://h?socket_timeout=0",
-            "redis://h?socket_timeout=11",
-            "redis://:secret@h?prefix={x}",
-            "redis://h?master=m",
-            "redis+sentinel://h",
-            "redis+unix://",
-            "redis://h?colour=red",
+        for uri, words in (
+            ("http://h", "begins with one of"),
+            ("redis://", "name a host"),
+            ("redis:///", "name a host"),
+            ("redis:///1", "name a host"),
+            ("redis+unix://", "the whole path of a socket"),
+            ("redis+unix://run/redis.sock", "the whole path of a socket"),
+            ("redis:///run/redis.sock?master=m", "leave out master"),
+            ("redis://:secret@h:port", "HOST:PORT"),
+            ("redis://:secret@h:65536", "HOST:PORT"),
+            ("redis://:secret@[h", "HOST:PORT"),
+            ("redis://:secret/x@h", "%XX"),
+            ("redis://:secret#x@h", "%XX"),
+            ("redis://:secret?x@h", "malformed"),
+            ("redis://:x@h?secret@h", "malformed"),
+            ("redis://:x?y=secret@h", "%XX"),
+            ("redis://:x@h/secret@h", "%XX"),
+            ("redis://secret@h", ":PASSWORD@HOST"),
+            ("redis://h/x", "the database must be a number"),
+            ("redis://h/-1", "the database must be a number"),
+            ("redis://h?dbid=x", "dbid must be a number"),
+            ("redis://h/1?dbid=2", "two databases"),
+            ("redis://h?db=1&dbid=2", "two databases"),
+            ("redis://h?dbid=1&dbid=1", "given twice"),
+            ("redis://a,b", "master=NAME"),
+            ("redis+sentinel://h", "master=NAME"),
+            ("redis://h?wait_replicas=many", "wait_replicas must be a number"),
+            ("redis://h?socket_timeout=nan", "socket_timeout must be a number"),
+            ("redis://h?socket_timeout=0", "from 0.1 to 10"),
+            ("redis://h?socket_timeout=11", "from 0.1 to 10"),
+            ("redis://:secret@h?prefix={x}", "prefix must be"),
+            ("redis://h?colour=red", "no option 'colour'; known are db"),
         ):
             with self.assertRaises(StoreOpenError, msg=uri) as caught:
                 parse_address(uri)
+            self.assertIn(words, str(caught.exception), uri)
             self.assertNotIn("secret", str(caught.exception))
 
     def test_secrets_are_not_shown(self) -> None:

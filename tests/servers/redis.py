@@ -7,7 +7,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from mqsvc.storage.messages.redis_scripts import Argument, UnknownScript
@@ -199,14 +199,31 @@ class SentinelServer(ServerProcess):
 
     def until_known(self, replica: RedisServer) -> None:
         """Return when it has found a replica of the server that it watches."""
+        port = str(replica.port).encode()
+        self._until(
+            lambda ask: any(port in each for each in ask("REPLICAS", "orders")),
+            "finds no replica",
+        )
+
+    def until_succeeded(self, master: RedisServer) -> None:
+        """Return when it names another master than this one."""
+        port = str(master.port).encode()
+        self._until(
+            lambda ask: ask("GET-MASTER-ADDR-BY-NAME", "orders")[1] != port,
+            "makes no replica the master",
+        )
+
+    def _until(
+        self, holds: Callable[[Callable[..., Any]], bool], complaint: str
+    ) -> None:
         connection = BlockingConnection(self.port)
         connection.start()
         deadline = time.monotonic() + START_SECONDS
         pause = threading.Event()
-        while time.monotonic() < deadline:
-            known = connection.ask("SENTINEL", "REPLICAS", "orders")
-            if any(str(replica.port).encode() in each for each in known):
-                connection.close()
-                return
-            pause.wait(0.1)
-        raise AssertionError(f"{self.name} finds no replica:\n{self.log_end()}")
+        try:
+            while not holds(lambda *words: connection.ask("SENTINEL", *words)):
+                if time.monotonic() > deadline:
+                    raise AssertionError(f"{self.name} {complaint}:\n{self.log_end()}")
+                pause.wait(0.1)
+        finally:
+            connection.close()

@@ -8,13 +8,11 @@ A driver's test module has it all with one line::
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable
 from itertools import chain
 from typing import Any
 
-from attrs import evolve
-from twisted.internet.defer import CancelledError, Deferred, gatherResults
-from twisted.python.failure import Failure
+from twisted.internet.defer import CancelledError
 from twisted.trial.unittest import TestCase
 from zope.interface.verify import verifyObject
 
@@ -25,103 +23,29 @@ from mqsvc.messaging.errors import (
 )
 from mqsvc.messaging.model import Destination, Kind, Record, Subscription
 from mqsvc.storage.interfaces import IManagementStore
-
-OpenPlace = Callable[[], IManagementStore]
-"""Opens a store, not yet started, always on the same data."""
-
-OpenStore = Callable[[TestCase], OpenPlace]
-"""Makes an empty place for one test, and cleans up after it if need be."""
-
-NOW = 1_800_000_000_000
-
-ODD_PROJECTS = (
-    "p",
-    "P",
-    "p ",
-    " p",
-    "p%",
-    "p_",
-    "%",
-    "_",
-    "p.q",
-    "p/q",
-    "p\\q",
-    "p'; DROP TABLE destinations; --",
-    'p"q"',
-    "p\nq",
-    "*",
-    "[p]",
-    "\u00e9",
-    "e\u0301",
-    "\u00df",
-    "ss",
-    "\u9879\u76ee",
-    "\U0001f4ec",
-    "x" * 256,
-    "\U0001f4ec" * 256,
+from tests.storage import pools_contract
+from tests.storage.management_case import (
+    NOW,
+    ODD_PROJECTS,
+    ConcurrentTestCase,
+    ManagementTestCase,
+    OpenPlace,
+    OpenStore,
+    names,
+    queue,
+    subscription,
+    topic,
 )
 
-
-def queue(name: str, project: str = "p") -> Destination:
-    """A queue of a project."""
-    return Destination(project, Kind.QUEUE, name)
-
-
-def topic(name: str, project: str = "p") -> Destination:
-    """A topic of a project."""
-    return Destination(project, Kind.TOPIC, name)
-
-
-def subscription(number: int, **changes: Any) -> Subscription:
-    """A subscription of queue ``q``; a higher number has a higher id."""
-    plain = Subscription(
-        id=f"{number:024x}",
-        destination=queue("q"),
-        subscriber=f"http://subscriber.example/{number}",
-        ttl=60,
-        created=NOW,
-        options={},
-    )
-    return evolve(plain, **changes)
-
-
-def names(records: Iterable[Record]) -> list[str]:
-    """The names of some records."""
-    return [record.destination.name for record in records]
-
-
-class ManagementTestCase(TestCase):
-    """A running store in an empty place."""
-
-    open_store: OpenStore
-
-    def setUp(self) -> None:
-        """Open the place and start a first store."""
-        self.place = self.open_store(self)
-        self.store = self.start_store()
-
-    def start_store(self) -> IManagementStore:
-        """One more store on the same data, which stops with the test."""
-        store = self.place()
-        store.startService()
-        self.addCleanup(store.stopService)
-        return store
-
-    async def create_all(self, *destinations: Destination) -> None:
-        """Make records without metadata."""
-        await gatherResults([self.store.create(each, {}) for each in destinations])
-
-    async def subscribe_all(self, *subscriptions: Subscription) -> None:
-        """Keep subscriptions, at the moment they were made."""
-        await gatherResults(
-            [self.store.subscribe(each, each.created) for each in subscriptions]
-        )
-
-    async def read(self, destination: Destination) -> Record:
-        """A record that is there."""
-        record = await self.store.get(destination)
-        assert record is not None, destination
-        return record
+__all__ = [
+    "NOW",
+    "ManagementTestCase",
+    "OpenPlace",
+    "make_management_tests",
+    "names",
+    "queue",
+    "subscription",
+]
 
 
 class RecordTests(ManagementTestCase):
@@ -218,7 +142,7 @@ class RecordTests(ManagementTestCase):
         """An update replaces all metadata and gives the new record."""
         await self.store.create(queue("q"), {"a": 1, "b": 2})
         old = await self.read(queue("q"))
-        new = await self.store.update(old, {"b": 3})
+        new = await self.store.update(old, {"b": 3}, None)
         assert new is not None
         self.assertEqual((new.destination, new.metadata), (queue("q"), {"b": 3}))
         self.assertGreater(new.revision, old.revision)
@@ -230,15 +154,15 @@ class RecordTests(ManagementTestCase):
         record: Record | None = await self.read(queue("q"))
         for step in range(5):
             assert record is not None
-            record = await self.store.update(record, {"step": step})
+            record = await self.store.update(record, {"step": step}, None)
         self.assertEqual((await self.read(queue("q"))).metadata, {"step": 4})
 
     async def test_update_is_late(self) -> None:
         """An update of what somebody else changed meanwhile does nothing."""
         await self.store.create(queue("q"), {})
         old = await self.read(queue("q"))
-        new = await self.store.update(old, {"a": 1})
-        self.assertIsNone(await self.store.update(old, {"a": 2}))
+        new = await self.store.update(old, {"a": 1}, None)
+        self.assertIsNone(await self.store.update(old, {"a": 2}, None))
         self.assertEqual(await self.store.get(queue("q")), new)
 
     async def test_update_removed(self) -> None:
@@ -246,7 +170,7 @@ class RecordTests(ManagementTestCase):
         await self.store.create(queue("q"), {})
         old = await self.read(queue("q"))
         await self.store.delete(queue("q"))
-        self.assertIsNone(await self.store.update(old, {"a": 1}))
+        self.assertIsNone(await self.store.update(old, {"a": 1}, None))
         self.assertIsNone(await self.store.get(queue("q")))
 
     async def test_update_made_again(self) -> None:
@@ -255,14 +179,14 @@ class RecordTests(ManagementTestCase):
         old = await self.read(queue("q"))
         await self.store.delete(queue("q"))
         await self.store.create(queue("q"), {})
-        self.assertIsNone(await self.store.update(old, {"a": 1}))
+        self.assertIsNone(await self.store.update(old, {"a": 1}, None))
         self.assertEqual((await self.read(queue("q"))).metadata, {})
 
     async def test_update_stays_in_its_place(self) -> None:
         """An update changes no other kind, name or project."""
         others = [topic("q"), queue("Q"), queue("q."), queue("q", "p2")]
         await self.create_all(queue("q"), *others)
-        await self.store.update(await self.read(queue("q")), {"a": 1})
+        await self.store.update(await self.read(queue("q")), {"a": 1}, None)
         for other in others:
             self.assertEqual((await self.read(other)).metadata, {}, other)
 
@@ -806,30 +730,8 @@ class ExpiryTests(ManagementTestCase):
         self.assertEqual(await self.store.subscribe(again, self.END), again)
 
 
-class ConcurrencyTests(ManagementTestCase):
-    """Callers that act at the same time, through two stores on the same data."""
-
-    CALLERS = range(20)
-
-    def setUp(self) -> None:
-        """Start a second store, as another process would."""
-        super().setUp()
-        self.stores = (self.store, self.start_store())
-
-    async def at_once(
-        self, call: Callable[[IManagementStore, int], Deferred[Any]]
-    ) -> list[Any]:
-        """What each caller got; a failure counts as its exception."""
-
-        def caught(failure: Failure) -> BaseException | None:
-            return failure.value
-
-        return await gatherResults(
-            [
-                call(self.stores[number % 2], number).addErrback(caught)
-                for number in self.CALLERS
-            ]
-        )
+class ConcurrencyTests(ConcurrentTestCase):
+    """Callers that act at the same time."""
 
     async def test_create(self) -> None:
         """Of many that create one queue exactly one is told that it is new."""
@@ -853,7 +755,7 @@ class ConcurrencyTests(ManagementTestCase):
         await self.store.create(queue("q"), {})
         read = await self.read(queue("q"))
         answers = await self.at_once(
-            lambda store, number: store.update(read, {"by": number})
+            lambda store, number: store.update(read, {"by": number}, None)
         )
         (winner,) = [answer for answer in answers if answer is not None]
         self.assertEqual(winner.metadata, {"by": answers.index(winner)})
@@ -922,7 +824,7 @@ class LifeTests(ManagementTestCase):
     async def write_all(self) -> None:
         """Make a record, change it, subscribe."""
         await self.store.create(queue("q"), {"a": 1})
-        await self.store.update(await self.read(queue("q")), {"a": 2})
+        await self.store.update(await self.read(queue("q")), {"a": 2}, None)
         await self.store.subscribe(subscription(1), NOW)
 
     async def test_reopen(self) -> None:
@@ -980,6 +882,7 @@ SUITES = (
     ExpiryTests,
     ConcurrencyTests,
     LifeTests,
+    *pools_contract.SUITES,
 )
 
 

@@ -33,6 +33,7 @@ from mqsvc.messaging.model import (
     NewMessage,
     Selection,
     Stats,
+    StoredMessage,
 )
 from mqsvc.storage.ids import parse_id
 from mqsvc.storage.interfaces import IMessageStore
@@ -48,10 +49,13 @@ def position(message_id: str) -> int:
 
 @define
 class Kept:
-    """A message with what a store keeps of it and does not show."""
+    """A message with what a store keeps of it and does not show.
+
+    :ivar client_id: the poster; none is nobody that is known.
+    """
 
     message: Message
-    client_id: str
+    client_id: str | None
     expires: int
     ready: int
 
@@ -60,6 +64,11 @@ class Kept:
         if self.expires < lease.end:
             self.message = evolve(self.message, ttl=lease.ttl + grace)
             self.expires = lease.end + grace * 1000
+
+    def stored(self, now: int) -> StoredMessage:
+        """All of it, but for who posted it."""
+        delayed_until = self.ready if self.ready > now else None
+        return StoredMessage(self.message, self.expires, delayed_until)
 
     def buried(self, rule: DeadLetterRule, now: int) -> Kept:
         """What becomes of it as a dead letter, apart from its new id."""
@@ -184,7 +193,9 @@ class ModelStore:
             kept.message
             for kept in shelf.existing(now)
             if position(kept.message.id) > after
-            and kept.client_id != selection.hide_client
+            and (
+                selection.hide_client is None or kept.client_id != selection.hide_client
+            )
             and (selection.include_claimed or not shelf.claimed(kept, now))
             and (selection.include_delayed or kept.ready <= now)
         ][: selection.limit]
@@ -280,13 +291,20 @@ class ModelStore:
         for kept in held:
             kept.outlive(lease, grace)
 
-    def release(self, destination: Destination, claim_id: str, now: int) -> None:
+    def release(
+        self,
+        destination: Destination,
+        claim_id: str,
+        now: int,
+        undelivered: bool = False,
+    ) -> None:
         """Forget a live claim; one that ended is left as it is."""
         shelf = self._shelves[destination]
         if not shelf.live(claim_id, now):
             return
         for kept in shelf.held(claim_id, now):
-            kept.message = evolve(kept.message, claim_id=None)
+            count = kept.message.claim_count - undelivered
+            kept.message = evolve(kept.message, claim_id=None, claim_count=count)
         del shelf.leases[claim_id]
 
     def stats(self, destination: Destination, now: int) -> Stats:
@@ -306,6 +324,33 @@ class ModelStore:
     def next_ready(self, destination: Destination, now: int) -> int | None:
         """The first end of a delay or a claim that there is a message to free for."""
         return min(self._shelves[destination].ends(now), default=None)
+
+    def stored(
+        self, destination: Destination, limit: int, after: str | None, now: int
+    ) -> list[StoredMessage]:
+        """A page of everything, each with what is not shown of it."""
+        everything = Selection(limit, after, include_claimed=True, include_delayed=True)
+        page = self.page(destination, everything, now)
+        found = self._find(destination, [message.id for message in page], now)
+        return [kept.stored(now) for kept in found]
+
+    def restore(
+        self, destination: Destination, messages: Sequence[StoredMessage], now: int
+    ) -> list[str]:
+        """Append in order what is not expired."""
+        return [
+            self._append(
+                destination,
+                Kept(
+                    evolve(stored.message, claim_id=None),
+                    None,
+                    expires=stored.expires,
+                    ready=stored.delayed_until or now,
+                ),
+            )
+            for stored in messages
+            if stored.expires > now
+        ]
 
     def message_ids(self, destination: Destination, now: int) -> list[str]:
         """The ids of all messages that exist."""
@@ -383,3 +428,5 @@ class ModelAsStore(Service):
     stats = _fires(ModelStore.stats)
     clear = _fires(ModelStore.clear)
     next_ready = _fires(ModelStore.next_ready)
+    stored = _fires(ModelStore.stored)
+    restore = _fires(ModelStore.restore)

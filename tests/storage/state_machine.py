@@ -34,6 +34,7 @@ from mqsvc.messaging.model import (
     Kind,
     NewMessage,
     Selection,
+    StoredMessage,
 )
 from mqsvc.storage.ids import format_id
 from mqsvc.storage.interfaces import IMessageStore
@@ -125,6 +126,7 @@ class AgreementMachine(RuleBasedStateMachine):
         self.posted = 0
         self.message_ids = list(NEVER_GIVEN)
         self.claim_ids = list(NEVER_GIVEN)
+        self.taken: list[StoredMessage] = []
         self.last_ids = dict.fromkeys(DESTINATIONS, format_id(0, 0))
         self.given_messages: deque[str] = deque()
         self.given_claims: deque[str] = deque()
@@ -220,12 +222,12 @@ class AgreementMachine(RuleBasedStateMachine):
         """A worker claims; messages that were lent often enough move instead."""
         self.attempt(place, ttl, grace, limit, self.now, dead_letter)
 
-    @rule(place=PLACES, limit=LIMITS)
-    def fail_to_work(self, place: Destination, limit: int) -> None:
-        """A worker claims, and gives everything back at once."""
+    @rule(place=PLACES, limit=LIMITS, undelivered=st.booleans())
+    def fail_to_work(self, place: Destination, limit: int, undelivered: bool) -> None:
+        """A worker claims, and everything is given back at once."""
         claim = self.attempt(place, 100, 60, limit, self.now, None)
         if claim is not None:
-            self.agree("release", place, claim.id, self.now)
+            self.agree("release", place, claim.id, self.now, undelivered)
 
     def attempt(self, place: Destination, *arguments: Any) -> Claim | None:
         """Claim, with what the model needs to do the same."""
@@ -248,11 +250,13 @@ class AgreementMachine(RuleBasedStateMachine):
         claim_id = data.draw(self.a_claim(place))
         self.agree("renew", place, claim_id, ttl, grace, self.now)
 
-    @rule(place=PLACES, data=st.data())
-    def release(self, place: Destination, data: st.DataObject) -> None:
+    @rule(place=PLACES, undelivered=st.booleans(), data=st.data())
+    def release(
+        self, place: Destination, undelivered: bool, data: st.DataObject
+    ) -> None:
         """Somebody releases a claim, of this destination or not."""
         claim_id = data.draw(self.a_claim(place))
-        self.agree("release", place, claim_id, self.now)
+        self.agree("release", place, claim_id, self.now, undelivered)
 
     @rule(place=PLACES, how_many=st.integers(0, 2), data=st.data())
     def work(self, place: Destination, how_many: int, data: st.DataObject) -> None:
@@ -313,6 +317,20 @@ class AgreementMachine(RuleBasedStateMachine):
         message_ids = data.draw(st.lists(self.a_message(place), max_size=5))
         self.agree("get", place, message_ids, self.now)
 
+    @rule(place=PLACES, limit=LIMITS, data=st.data())
+    def take(self, place: Destination, limit: int, data: st.DataObject) -> None:
+        """Somebody takes a copy of some messages, in whatever state they are."""
+        after = data.draw(st.none() | self.a_message(place))
+        self.taken = self.agree("stored", place, limit, after, self.now)
+
+    @precondition(lambda self: self.taken)
+    @rule(place=PLACES)
+    def restore(self, place: Destination) -> None:
+        """What was taken is brought, to the same destination or another."""
+        ids = answer(self.store.restore(place, self.taken, self.now))
+        self.take_over(place, ids)
+        check_same(ids, self.model.restore(place, self.taken, self.now))
+
     @precondition(lambda self: len(self.model.boundaries(self.now)) > 8)
     @rule(place=PLACES)
     def clear(self, place: Destination) -> None:
@@ -348,6 +366,7 @@ class AgreementMachine(RuleBasedStateMachine):
         everything = Selection(1000, include_claimed=True, include_delayed=True)
         for place in DESTINATIONS:
             self.agree("page", place, everything, self.now)
+            self.agree("stored", place, 1000, None, self.now)
             self.agree("stats", place, self.now)
             self.agree("next_ready", place, self.now)
             for claim_id in self.model.claim_ids(place)[-2:]:

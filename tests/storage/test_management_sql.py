@@ -30,11 +30,10 @@ from mqsvc.storage.management.sql import (
     open_sql_management,
 )
 from mqsvc.storage.management.sql_dialects import ExactText, lost_a_race, make_engine
+from mqsvc.storage.management.sql_migrations import MIGRATIONS, migrate
 from mqsvc.storage.management.sql_schema import (
-    MIGRATIONS,
     destinations,
     key_of,
-    migrate,
     subscriptions,
 )
 from mqsvc.storage.management.sql_transactions import Transactions, reason_of

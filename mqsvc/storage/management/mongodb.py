@@ -2,12 +2,13 @@
 
 Each operation takes effect in one write to one document, since a stand-alone server
 has no transactions. What else it does before and after that cannot be seen. See
-:mod:`.mongodb_schema` for how the removal of a destination is such a write.
+:mod:`.mongodb_schema` for how the removal of a destination is such a write, and
+:mod:`.mongodb_pools` for that of a pool.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from random import SystemRandom
 from typing import Any
 
@@ -18,14 +19,20 @@ from zope.interface import implementer
 
 from mqsvc.messaging.model import (
     Destination,
+    Flavor,
     JsonObject,
     Kind,
+    Pool,
     Record,
     Subscription,
 )
 from mqsvc.storage.ids import RANDOM_BITS, RandomBits
 from mqsvc.storage.interfaces import IManagementStore
-from mqsvc.storage.management import mongodb_records, mongodb_subscriptions
+from mqsvc.storage.management import (
+    mongodb_pools,
+    mongodb_records,
+    mongodb_subscriptions,
+)
 from mqsvc.storage.management.mongodb_calls import Calls, Database
 from mqsvc.storage.management.mongodb_schema import prepare
 from mqsvc.storage.management.mongodb_uri import read_uri
@@ -79,19 +86,23 @@ class MongoDBManagementStore(Service):
         """See :class:`~mqsvc.storage.interfaces.IStore`; at most 500 at a time."""
         return self._calls.repeat(mongodb_subscriptions.sweep, now)
 
-    def create(self, destination: Destination, metadata: JsonObject) -> Deferred[bool]:
+    def create(
+        self, destination: Destination, metadata: JsonObject, pool: str | None = None
+    ) -> Deferred[bool]:
         """See :class:`~mqsvc.storage.interfaces.IManagementStore`, as all below."""
         return self._calls.call(
-            mongodb_records.create, destination, metadata, self._new_revision()
+            mongodb_records.create, destination, metadata, pool, self._new_revision()
         )
 
     def get(self, destination: Destination) -> Deferred[Record | None]:
         """One record."""
         return self._calls.repeat(mongodb_records.get, destination)
 
-    def update(self, record: Record, metadata: JsonObject) -> Deferred[Record | None]:
+    def update(
+        self, record: Record, metadata: JsonObject, pool: str | None
+    ) -> Deferred[Record | None]:
         """Compare and set."""
-        return self._calls.call(mongodb_records.update, record, metadata)
+        return self._calls.call(mongodb_records.update, record, metadata, pool)
 
     def delete(self, destination: Destination) -> Deferred[None]:
         """A record and its subscriptions."""
@@ -111,6 +122,12 @@ class MongoDBManagementStore(Service):
         return self._calls.repeat(
             mongodb_records.page, project, kind, limit, after, name_contains, filters
         )
+
+    def records(
+        self, limit: int, after: Destination | None = None
+    ) -> Deferred[list[Record]]:
+        """Records of all projects."""
+        return self._calls.repeat(mongodb_records.records, limit, after)
 
     def count(self, project: str, kind: Kind) -> Deferred[int]:
         """Records of a project."""
@@ -160,6 +177,40 @@ class MongoDBManagementStore(Service):
     def unsubscribe_all(self, destination: Destination) -> Deferred[None]:
         """Remove the subscriptions of a destination."""
         return self._calls.repeat(mongodb_subscriptions.unsubscribe_all, destination)
+
+    def put_pool(self, pool: Pool) -> Deferred[None]:
+        """A new pool or another one of that name."""
+        return self._calls.call(mongodb_pools.put_pool, pool)
+
+    def pool(self, name: str) -> Deferred[Pool | None]:
+        """One pool."""
+        return self._calls.repeat(mongodb_pools.get_pool, name)
+
+    def pools(
+        self, limit: int, after: str = "", flavor: str | None = None
+    ) -> Deferred[list[Pool]]:
+        """Pools by name."""
+        return self._calls.repeat(mongodb_pools.pools, limit, after, flavor)
+
+    def delete_pool(self, name: str) -> Deferred[None]:
+        """Remove a pool that nothing needs."""
+        return self._calls.repeat(mongodb_pools.delete_pool, name)
+
+    def put_flavor(self, name: str, pools: Collection[str]) -> Deferred[None]:
+        """A new flavor or another one of that name."""
+        return self._calls.call(mongodb_pools.put_flavor, name, pools)
+
+    def flavor(self, name: str) -> Deferred[Flavor | None]:
+        """One flavor."""
+        return self._calls.repeat(mongodb_pools.get_flavor, name)
+
+    def flavors(self, limit: int, after: str = "") -> Deferred[list[Flavor]]:
+        """Flavors by name."""
+        return self._calls.repeat(mongodb_pools.flavors, limit, after)
+
+    def delete_flavor(self, name: str) -> Deferred[None]:
+        """Remove a flavor."""
+        return self._calls.repeat(mongodb_pools.delete_flavor, name)
 
     def _new_revision(self) -> int:
         # Random, so that the revision of a document that was deleted and made again

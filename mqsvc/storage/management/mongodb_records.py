@@ -7,13 +7,14 @@ from typing import Any
 
 from bson import ObjectId
 from pymongo.errors import DuplicateKeyError
-from txmongo.filter import ASCENDING, sort
+from txmongo.filter import ASCENDING, hint, sort
 
 from mqsvc.messaging.errors import StoreUnavailable
 from mqsvc.messaging.model import Destination, JsonObject, Kind, Record
 from mqsvc.storage.management.json_text import from_text, holds, to_text
 from mqsvc.storage.management.mongodb_calls import Database
-from mqsvc.storage.management.mongodb_schema import DESTINATIONS, key_of
+from mqsvc.storage.management.mongodb_placement import place
+from mqsvc.storage.management.mongodb_schema import BY_NAME, DESTINATIONS, key_of
 from mqsvc.storage.management.mongodb_subscriptions import (
     MAX_ATTEMPTS,
     era_of,
@@ -31,18 +32,24 @@ async def create(
     database: Database,
     destination: Destination,
     metadata: JsonObject,
+    pool: str | None,
     revision: int,
 ) -> bool:
-    """Insert a record, or make one of a document that is none; unless there is one."""
+    """Insert a record, or make one of a document that is none; unless there is one.
+
+    :raise PoolDoesNotExist: there is no such pool.
+    """
+    none_yet = key_of(destination) | _IS_NO_RECORD
     change = {
         "$set": {"metadata": to_text(metadata), "revision": revision},
         "$setOnInsert": {"era": ObjectId()},
     }
     for _ in range(MAX_ATTEMPTS):
         try:
-            await database[DESTINATIONS].update_one(
-                key_of(destination) | _IS_NO_RECORD, change, upsert=True
-            )
+            if pool is not None:
+                await place(database, none_yet, pool, change)
+            else:
+                await database[DESTINATIONS].update_one(none_yet, change, upsert=True)
         except DuplicateKeyError:
             if await get(database, destination) is not None:
                 return False
@@ -58,17 +65,26 @@ async def get(database: Database, destination: Destination) -> Record | None:
 
 
 async def update(
-    database: Database, record: Record, metadata: JsonObject
+    database: Database, record: Record, metadata: JsonObject, pool: str | None
 ) -> Record | None:
-    """Replace the metadata of a record whose revision is still the one given."""
+    """Replace metadata and pool of a record whose revision is still the one given.
+
+    :raise PoolDoesNotExist: there is no such pool.
+    """
     revision = record.revision + 1
-    outcome = await database[DESTINATIONS].update_one(
-        key_of(record.destination) | {"revision": record.revision},
-        {"$set": {"metadata": to_text(metadata), "revision": revision}},
-    )
-    if outcome.matched_count == 0:
-        return None
-    return Record(record.destination, metadata, revision)
+    same = key_of(record.destination) | {"revision": record.revision}
+    change: dict[str, Any] = {
+        "$set": {"metadata": to_text(metadata), "revision": revision}
+    }
+    if pool is not None and pool != record.pool:
+        found = await place(database, same, pool, change)
+    else:
+        # A record keeps its pool there, so one that stays in it needs no placement.
+        if pool is None:
+            change["$unset"] = {"pool": ""}
+        outcome = await database[DESTINATIONS].update_one(same, change)
+        found = bool(outcome.matched_count)
+    return Record(record.destination, metadata, revision, pool) if found else None
 
 
 async def delete(database: Database, destination: Destination) -> None:
@@ -116,6 +132,21 @@ async def page(
         chunk = max(chunk, MAX_CHUNK)
 
 
+async def records(
+    database: Database, limit: int, after: Destination | None
+) -> list[Record]:
+    """Read the first records of all projects behind a destination."""
+    query: dict[str, Any] = {"$query": _IS_RECORD}
+    if after is not None:
+        # The bound is part of the page, so it is the very next name.
+        query["$min"] = key_of(after) | {"name": f"{after.name}\0"}
+    in_order = ASCENDING(BY_NAME)
+    documents = await database[DESTINATIONS].find(
+        query, sort=sort(in_order) + hint(in_order), limit=limit
+    )
+    return [_record(document) for document in documents]
+
+
 async def count(database: Database, project: str, kind: Kind) -> int:
     """Count the records of a project."""
     wanted = {"project": project, "kind": kind.value} | _IS_RECORD
@@ -137,5 +168,8 @@ def _record(document: Mapping[str, Any]) -> Record:
         document["project"], Kind(document["kind"]), document["name"]
     )
     return Record(
-        destination, from_text(document["metadata"]), int(document["revision"])
+        destination,
+        from_text(document["metadata"]),
+        int(document["revision"]),
+        document.get("pool"),
     )

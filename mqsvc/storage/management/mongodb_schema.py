@@ -1,10 +1,14 @@
 """Collections and indexes of the MongoDB management store.
 
 A document of :data:`DESTINATIONS` is a record if it has a revision. Without one it is
-there for subscriptions only. Its ``era`` is what subscriptions belong to: a new one
+there for subscriptions, or was to become a record. Its ``era`` is what subscriptions
+belong to: a new one
 makes them all be gone in the same write, and so does the removal of the document.
 Those of an era that is over are deleted after that, which nobody can see; if the
-process dies just then they stay until they expire.
+process dies just then they stay until they expire. Its ``proposals`` are what
+:mod:`.mongodb_placement` is about.
+
+One document, in :data:`POOLS`, has all pools and flavors; see :mod:`.mongodb_pools`.
 """
 
 from __future__ import annotations
@@ -22,15 +26,29 @@ from mqsvc.storage.management.mongodb_uri import Address
 
 DESTINATIONS = "management_destinations"
 SUBSCRIPTIONS = "management_subscriptions"
+POOLS = "management_pools"
 SCHEMA = "management_schema"
 
-VERSION = 1
+CATALOG = "catalog"
+"""The ``_id`` of the one document of :data:`POOLS`."""
 
-_INDEXES: tuple[tuple[str, tuple[str, ...], bool], ...] = (
-    (DESTINATIONS, ("project", "kind", "name"), True),
-    (SUBSCRIPTIONS, ("era", "id"), True),
-    (SUBSCRIPTIONS, ("era", "subscriber_digest"), True),
-    (SUBSCRIPTIONS, ("expires",), False),
+VERSION = 2
+"""Above 1 since there are pools: to go by them is not left to the reader's choice."""
+
+BY_NAME = ("project", "kind", "name")
+BY_POOL = ("pool",)
+BY_PROPOSED_POOL = ("proposals.pool",)
+BY_ID = ("era", "id")
+BY_SUBSCRIBER = ("era", "subscriber_digest")
+BY_EXPIRY = ("expires",)
+
+_INDEXES: tuple[tuple[str, tuple[str, ...], dict[str, bool]], ...] = (
+    (DESTINATIONS, BY_NAME, {"unique": True}),
+    (DESTINATIONS, BY_POOL, {"sparse": True}),
+    (DESTINATIONS, BY_PROPOSED_POOL, {"sparse": True}),
+    (SUBSCRIPTIONS, BY_ID, {"unique": True}),
+    (SUBSCRIPTIONS, BY_SUBSCRIBER, {"unique": True}),
+    (SUBSCRIPTIONS, BY_EXPIRY, {}),
 )
 
 
@@ -64,9 +82,9 @@ def _prepare(database: blocking.Database[dict[str, Any]], address: Address) -> N
     if schema["number"] > VERSION:
         where = f"mongodb://{address.hosts}/{address.database}"
         raise SchemaTooNew(where, schema["number"], VERSION)
-    for collection, fields, unique in _INDEXES:
+    for collection, fields, options in _INDEXES:
         keys = [(name, ASCENDING) for name in fields]
-        database[collection].create_index(keys, unique=unique)
+        database[collection].create_index(keys, **options)
     database[SCHEMA].update_one(
         {"_id": "version"}, {"$max": {"number": VERSION}}, upsert=True
     )

@@ -2,6 +2,11 @@
 
 A document whose time is over may still be there. Readers pass it by, and whoever
 wants its place removes it; :func:`sweep` removes the rest.
+
+Reads name their index. The server compares plans where it has a choice, and keeps the
+winner: with nothing in the collection all are as good, and a wrong one would be used
+until its cost is ten times what it was. Writes cannot name one through txmongo, so
+they find documents by ``_id``, and see by the revision if there was a change.
 """
 
 from __future__ import annotations
@@ -11,8 +16,9 @@ from hashlib import sha256
 from typing import Any
 
 from bson import ObjectId
+from pymongo import DeleteOne
 from pymongo.errors import DuplicateKeyError
-from txmongo.filter import ASCENDING, sort
+from txmongo.filter import ASCENDING, hint, sort
 
 from mqsvc.messaging.errors import (
     Conflict,
@@ -23,10 +29,15 @@ from mqsvc.messaging.model import Destination, Subscription
 from mqsvc.storage.management.json_text import from_text, to_text
 from mqsvc.storage.management.mongodb_calls import Database
 from mqsvc.storage.management.mongodb_schema import (
+    BY_ID,
+    BY_SUBSCRIBER,
     DESTINATIONS,
     SUBSCRIPTIONS,
     key_of,
 )
+
+_BY_ID = hint(ASCENDING(BY_ID))
+_BY_SUBSCRIBER = hint(ASCENDING(BY_SUBSCRIBER))
 
 MAX_SWEPT = 500
 """Subscriptions that one sweep removes at most."""
@@ -92,7 +103,7 @@ async def page(
     era = await era_of(database, destination)
     wanted = {"era": era, "id": {"$gt": after}, "expires": {"$gt": now}}
     documents = await database[SUBSCRIPTIONS].find(
-        wanted, sort=sort(ASCENDING("id")), limit=limit
+        wanted, sort=sort(ASCENDING("id")) + _BY_ID, limit=limit
     )
     return [_subscription(destination, document) for document in documents]
 
@@ -115,10 +126,7 @@ async def update(
             return False
         await _refuse_rival(database, current["era"], subscription, now)
         await _make_room(database, current["era"], subscription, now)
-        same = {"_id": current["_id"], "expires": {"$gt": now}}
-        if expected is not None:
-            same["revision"] = current["revision"]
-        if await _replace(database, same, subscription):
+        if await _replace(database, current, subscription):
             return True
     raise StoreUnavailable
 
@@ -128,7 +136,12 @@ async def unsubscribe(
 ) -> None:
     """Delete one subscription."""
     era = await era_of(database, destination)
-    await database[SUBSCRIPTIONS].delete_one({"era": era, "id": subscription_id})
+    document = await database[SUBSCRIPTIONS].find_one(
+        {"era": era, "id": subscription_id}, projection=["_id"], sort=_BY_ID
+    )
+    # Also without one: the answer must not come before a deletion by somebody else,
+    # which this one has seen, is as durable as its own would be.
+    await database[SUBSCRIPTIONS].delete_one({"_id": document and document["_id"]})
 
 
 async def unsubscribe_all(database: Database, destination: Destination) -> None:
@@ -148,14 +161,12 @@ async def unsubscribe_all(database: Database, destination: Destination) -> None:
 
 async def sweep(database: Database, now: int) -> bool:
     """Delete a bounded number of expired documents; true when there may be more."""
-    expired = {"expires": {"$lte": now}}
     documents = await database[SUBSCRIPTIONS].find(
-        expired, projection=["_id"], limit=MAX_SWEPT
+        {"expires": {"$lte": now}}, projection=["revision"], limit=MAX_SWEPT
     )
     if documents:
-        # Still expired: one may have been renewed since it was read.
-        some = {"_id": {"$in": [document["_id"] for document in documents]}}
-        await database[SUBSCRIPTIONS].delete_many(some | expired)
+        deletions = [DeleteOne(_unchanged(document)) for document in documents]
+        await database[SUBSCRIPTIONS].bulk_write(deletions, ordered=False)
     return len(documents) == MAX_SWEPT
 
 
@@ -176,7 +187,7 @@ async def _find(
 ) -> Mapping[str, Any]:
     era = await era_of(database, destination)
     document = await database[SUBSCRIPTIONS].find_one(
-        {"era": era, "id": subscription_id, "expires": {"$gt": now}}
+        {"era": era, "id": subscription_id, "expires": {"$gt": now}}, sort=_BY_ID
     )
     if document is None:
         raise SubscriptionDoesNotExist(
@@ -194,7 +205,8 @@ async def _of_subscriber(
             "era": era,
             "subscriber_digest": _digest(wanted.subscriber),
             "expires": {"$gt": now},
-        }
+        },
+        sort=_BY_SUBSCRIBER,
     )
     return None if document is None else dict(document)
 
@@ -214,25 +226,32 @@ async def _make_room(
     database: Database, era: ObjectId, coming: Subscription, now: int
 ) -> None:
     """Delete what expired and has the subscriber or the id of what is to come."""
-    in_the_way = [
-        {"id": coming.id},
-        {"subscriber_digest": _digest(coming.subscriber)},
-    ]
-    await database[SUBSCRIPTIONS].delete_many(
-        {"era": era, "expires": {"$lte": now}, "$or": in_the_way}
-    )
+    expired = {"era": era, "expires": {"$lte": now}}
+    for in_the_way, index in (
+        ({"id": coming.id}, _BY_ID),
+        ({"subscriber_digest": _digest(coming.subscriber)}, _BY_SUBSCRIBER),
+    ):
+        document = await database[SUBSCRIPTIONS].find_one(
+            expired | in_the_way, projection=["revision"], sort=index
+        )
+        if document is not None:
+            await database[SUBSCRIPTIONS].delete_one(_unchanged(document))
 
 
 async def _replace(
-    database: Database, same: Mapping[str, Any], subscription: Subscription
+    database: Database, current: Mapping[str, Any], subscription: Subscription
 ) -> bool:
     """Whether a document was still what it was and has been replaced."""
     change = {"$set": _values(subscription), "$inc": {"revision": 1}}
     try:
-        outcome = await database[SUBSCRIPTIONS].update_one(same, change)
+        outcome = await database[SUBSCRIPTIONS].update_one(_unchanged(current), change)
     except DuplicateKeyError:
         return False
     return bool(outcome.matched_count)
+
+
+def _unchanged(document: Mapping[str, Any]) -> dict[str, Any]:
+    return {"_id": document["_id"], "revision": document["revision"]}
 
 
 def _digest(subscriber: str) -> str:

@@ -1,13 +1,13 @@
 """The management store on a relational database, through SQLAlchemy Core.
 
 Each operation is one transaction on a thread (:mod:`.sql_transactions`). The
-statements are in :mod:`.sql_records` and :mod:`.sql_subscriptions`, what differs
-between databases in :mod:`.sql_dialects`.
+statements are in :mod:`.sql_records`, :mod:`.sql_subscriptions` and :mod:`.sql_pools`,
+what differs between databases in :mod:`.sql_dialects`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from random import SystemRandom
 from typing import Any
 
@@ -20,17 +20,20 @@ from zope.interface import implementer
 
 from mqsvc.messaging.model import (
     Destination,
+    Flavor,
     JsonObject,
     Kind,
+    Pool,
     Record,
     Subscription,
 )
 from mqsvc.storage.errors import SchemaTooNew, StoreOpenError
 from mqsvc.storage.ids import RANDOM_BITS, RandomBits
 from mqsvc.storage.interfaces import IManagementStore
-from mqsvc.storage.management import sql_records, sql_subscriptions
+from mqsvc.storage.management import sql_pools, sql_records, sql_subscriptions
 from mqsvc.storage.management.sql_dialects import make_engine
-from mqsvc.storage.management.sql_schema import MIGRATIONS, migrate, schema_versions
+from mqsvc.storage.management.sql_migrations import MIGRATIONS, migrate
+from mqsvc.storage.management.sql_schema import schema_versions
 from mqsvc.storage.management.sql_transactions import Transactions, reason_of
 
 __all__ = ["SQLManagementStore", "SchemaTooNew", "open_sql_management"]
@@ -90,22 +93,26 @@ class SQLManagementStore(Service):
         """See :class:`~mqsvc.storage.interfaces.IStore`; at most 500 at a time."""
         return self._transactions.write(sql_subscriptions.sweep, now)
 
-    def create(self, destination: Destination, metadata: JsonObject) -> Deferred[bool]:
+    def create(
+        self, destination: Destination, metadata: JsonObject, pool: str | None = None
+    ) -> Deferred[bool]:
         """See :class:`~mqsvc.storage.interfaces.IManagementStore`, as all below."""
         # Random, so that the revision of a record that was deleted and made again
         # is none that a reader of the former one may still hold.
         revision = self._random_bits(RANDOM_BITS)
         return self._transactions.write(
-            sql_records.create, destination, metadata, revision
+            sql_records.create, destination, metadata, pool, revision
         )
 
     def get(self, destination: Destination) -> Deferred[Record | None]:
         """One record."""
         return self._transactions.read(sql_records.get, destination)
 
-    def update(self, record: Record, metadata: JsonObject) -> Deferred[Record | None]:
+    def update(
+        self, record: Record, metadata: JsonObject, pool: str | None
+    ) -> Deferred[Record | None]:
         """Compare and set."""
-        return self._transactions.write(sql_records.update, record, metadata)
+        return self._transactions.write(sql_records.update, record, metadata, pool)
 
     def delete(self, destination: Destination) -> Deferred[None]:
         """A record and its subscriptions."""
@@ -125,6 +132,12 @@ class SQLManagementStore(Service):
         return self._transactions.read(
             sql_records.page, project, kind, limit, after, name_contains, filters
         )
+
+    def records(
+        self, limit: int, after: Destination | None = None
+    ) -> Deferred[list[Record]]:
+        """Records of all projects."""
+        return self._transactions.read(sql_records.records, limit, after)
 
     def count(self, project: str, kind: Kind) -> Deferred[int]:
         """Records of a project."""
@@ -172,6 +185,40 @@ class SQLManagementStore(Service):
     def unsubscribe_all(self, destination: Destination) -> Deferred[None]:
         """Remove the subscriptions of a destination."""
         return self._transactions.write(sql_subscriptions.unsubscribe_all, destination)
+
+    def put_pool(self, pool: Pool) -> Deferred[None]:
+        """A new pool in its place."""
+        return self._transactions.write(sql_pools.put, pool)
+
+    def pool(self, name: str) -> Deferred[Pool | None]:
+        """One pool."""
+        return self._transactions.read(sql_pools.get, name)
+
+    def pools(
+        self, limit: int, after: str = "", flavor: str | None = None
+    ) -> Deferred[list[Pool]]:
+        """Pools by name."""
+        return self._transactions.read(sql_pools.page, limit, after, flavor)
+
+    def delete_pool(self, name: str) -> Deferred[None]:
+        """Remove a pool that is not needed."""
+        return self._transactions.write(sql_pools.delete, name)
+
+    def put_flavor(self, name: str, pools: Collection[str]) -> Deferred[None]:
+        """A flavor, and which pools belong to it."""
+        return self._transactions.write(sql_pools.put_flavor, name, pools)
+
+    def flavor(self, name: str) -> Deferred[Flavor | None]:
+        """One flavor with its pools."""
+        return self._transactions.read(sql_pools.get_flavor, name)
+
+    def flavors(self, limit: int, after: str = "") -> Deferred[list[Flavor]]:
+        """Flavors by name."""
+        return self._transactions.read(sql_pools.page_of_flavors, limit, after)
+
+    def delete_flavor(self, name: str) -> Deferred[None]:
+        """Remove a flavor and free its pools."""
+        return self._transactions.write(sql_pools.delete_flavor, name)
 
 
 def _touch(connection: Connection) -> None:

@@ -6,10 +6,11 @@ from collections.abc import Iterator, Mapping
 from itertools import islice
 from typing import Any
 
-from sqlalchemy import Connection, Row, func, select
+from sqlalchemy import ColumnElement, Connection, Row, func, select, true
 
 from mqsvc.messaging.model import Destination, JsonObject, Kind, Record
 from mqsvc.storage.management.json_text import from_text, holds, to_text
+from mqsvc.storage.management.sql_pools import hold
 from mqsvc.storage.management.sql_schema import belongs_to, destinations, key_of
 from mqsvc.storage.management.sql_subscriptions import unsubscribe_all
 
@@ -21,12 +22,17 @@ def create(
     connection: Connection,
     destination: Destination,
     metadata: JsonObject,
+    pool: str | None,
     revision: int,
 ) -> bool:
-    """Insert a record, unless there is one."""
+    """Insert a record, unless there is one.
+
+    :raise PoolDoesNotExist: its pool is missing.
+    """
     if get(connection, destination) is not None:
         return False
-    row = key_of(destination) | {"metadata": to_text(metadata), "revision": revision}
+    hold(connection, pool)
+    row = key_of(destination) | _values(metadata, pool, revision)
     connection.execute(destinations.insert().values(row))
     return True
 
@@ -39,19 +45,23 @@ def get(connection: Connection, destination: Destination) -> Record | None:
 
 
 def update(
-    connection: Connection, record: Record, metadata: JsonObject
+    connection: Connection, record: Record, metadata: JsonObject, pool: str | None
 ) -> Record | None:
-    """Replace the metadata of a record whose revision is still the one given."""
+    """Replace metadata and pool of a record whose revision is still the one given.
+
+    :raise PoolDoesNotExist: the new pool is missing.
+    """
+    hold(connection, pool)
     revision = record.revision + 1
     change = (
         destinations.update()
         .where(belongs_to(destinations, record.destination))
         .where(destinations.c.revision == record.revision)
-        .values(metadata=to_text(metadata), revision=revision)
+        .values(_values(metadata, pool, revision))
     )
     if connection.execute(change).rowcount == 0:
         return None
-    return Record(record.destination, metadata, revision)
+    return Record(record.destination, metadata, revision, pool)
 
 
 def delete(connection: Connection, destination: Destination) -> None:
@@ -82,6 +92,24 @@ def page(
     return list(islice(matching, limit))
 
 
+def records(
+    connection: Connection, limit: int, after: Destination | None
+) -> list[Record]:
+    """Read the first records of all projects behind a destination."""
+    found: list[Record] = []
+    for condition in _ranges_behind(after):
+        query = (
+            select(destinations)
+            .where(condition)
+            .order_by(*destinations.primary_key)
+            .limit(limit - len(found))
+        )
+        found += map(_record, connection.execute(query))
+        if len(found) == limit:
+            break
+    return found
+
+
 def count(connection: Connection, project: str, kind: Kind) -> int:
     """Count the records of a project."""
     query = (
@@ -90,6 +118,23 @@ def count(connection: Connection, project: str, kind: Kind) -> int:
         .where(destinations.c.project == project, destinations.c.kind == kind.value)
     )
     return connection.scalar(query) or 0
+
+
+def _ranges_behind(after: Destination | None) -> list[ColumnElement[bool]]:
+    """Pieces of the key's order, one after the other.
+
+    Each is a range that every database finds in its index; not every one does so
+    with a comparison of whole keys.
+    """
+    if after is None:
+        return [true()]
+    project, kind, name = destinations.primary_key
+    same_project = project == after.project
+    return [
+        same_project & (kind == after.kind.value) & (name > after.name),
+        same_project & (kind > after.kind.value),
+        project > after.project,
+    ]
 
 
 def _in_order(
@@ -118,6 +163,10 @@ def _rows(
     return list(connection.execute(query))
 
 
+def _values(metadata: JsonObject, pool: str | None, revision: int) -> dict[str, Any]:
+    return {"metadata": to_text(metadata), "pool": pool, "revision": revision}
+
+
 def _record(row: Row[Any]) -> Record:
     destination = Destination(row.project, Kind(row.kind), row.name)
-    return Record(destination, from_text(row.metadata), row.revision)
+    return Record(destination, from_text(row.metadata), row.revision, row.pool)

@@ -1,8 +1,7 @@
-"""Tables of the SQL management store, and the numbered migrations that make them."""
+"""Tables of the SQL management store, as the last migration leaves them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from typing import Any
 
 from sqlalchemy import (
@@ -10,26 +9,18 @@ from sqlalchemy import (
     Boolean,
     Column,
     ColumnElement,
-    Connection,
-    Engine,
     Index,
     Integer,
     MetaData,
     Table,
     UniqueConstraint,
     and_,
-    func,
-    select,
 )
 
 from mqsvc.messaging.model import Destination
-from mqsvc.storage.errors import SchemaTooNew
-from mqsvc.storage.management.sql_dialects import ExactText, LongText, for_writing
-from mqsvc.storage.management.sql_servers import take_schema_turn
+from mqsvc.storage.management.sql_dialects import ExactText, LongText
 
-Migration = Callable[[Connection], None]
-
-_TRANSACTIONAL: dict[str, Any] = {"mysql_engine": "InnoDB", "mariadb_engine": "InnoDB"}
+TRANSACTIONAL: dict[str, Any] = {"mysql_engine": "InnoDB", "mariadb_engine": "InnoDB"}
 """What a table needs whatever the server's default is."""
 
 
@@ -41,13 +32,17 @@ def _destination_key() -> tuple[Column[str], Column[str], Column[str]]:
     )
 
 
+def _name() -> ExactText:
+    return ExactText(255, controls=True)
+
+
 tables = MetaData()
 
 schema_versions = Table(
     "schema_versions",
     tables,
     Column("version", Integer, primary_key=True, autoincrement=False),
-    **_TRANSACTIONAL,
+    **TRANSACTIONAL,
 )
 
 destinations = Table(
@@ -56,7 +51,9 @@ destinations = Table(
     *_destination_key(),
     Column("metadata", LongText(), nullable=False),
     Column("revision", BigInteger, nullable=False),
-    **_TRANSACTIONAL,
+    Column("pool", _name()),
+    Index("destinations_by_pool", "pool"),
+    **TRANSACTIONAL,
 )
 
 subscriptions = Table(
@@ -80,7 +77,28 @@ subscriptions = Table(
         name="one_subscription_of_a_subscriber",
     ),
     Index("subscriptions_by_expiry", "expires"),
-    **_TRANSACTIONAL,
+    **TRANSACTIONAL,
+)
+
+
+pools = Table(
+    "pools",
+    tables,
+    Column("name", _name(), primary_key=True),
+    Column("uri", ExactText(255, controls=True), nullable=False),
+    Column("weight", BigInteger, nullable=False),
+    # No foreign key: the flavor need not exist.
+    Column("flavor", _name()),
+    Column("options", LongText(), nullable=False),
+    UniqueConstraint("uri", name="one_pool_of_a_uri"),
+    **TRANSACTIONAL,
+)
+
+flavors = Table(
+    "flavors",
+    tables,
+    Column("name", _name(), primary_key=True),
+    **TRANSACTIONAL,
 )
 
 
@@ -98,51 +116,3 @@ def belongs_to(table: Table, destination: Destination) -> ColumnElement[bool]:
     return and_(
         *(table.c[column] == value for column, value in key_of(destination).items())
     )
-
-
-def _create_catalog(connection: Connection) -> None:
-    tables.create_all(connection, [destinations, subscriptions])
-
-
-# What a released migration makes never changes: a later one that alters a table
-# leaves a copy of the table's old definition to those before it.
-MIGRATIONS: tuple[Migration, ...] = (_create_catalog,)
-
-
-def migrate(engine: Engine, migrations: Sequence[Migration]) -> None:
-    """Bring the schema up to date, blocking.
-
-    Each migration has a transaction of its own together with the row that says it
-    is done, so that whatever ends the process in between, the next run goes on.
-
-    :param migrations: entry *i* makes version *i + 1* of version *i*.
-    :raise SchemaTooNew: the database is above the last version known.
-    :raise StoreOpenError: another process is at it and does not end.
-    """
-    with for_writing(engine).connect() as connection:
-        take_schema_turn(connection)
-        while _migrate_once(connection, migrations):
-            pass
-
-
-def _migrate_once(connection: Connection, migrations: Sequence[Migration]) -> bool:
-    with connection.begin():
-        return _next_migration(connection, migrations)
-
-
-def _next_migration(connection: Connection, migrations: Sequence[Migration]) -> bool:
-    version = _version(connection)
-    if version > len(migrations):
-        where = connection.engine.url.render_as_string()
-        raise SchemaTooNew(where, version, len(migrations))
-    if version == len(migrations):
-        return False
-    migrations[version](connection)
-    connection.execute(schema_versions.insert().values(version=version + 1))
-    return True
-
-
-def _version(connection: Connection) -> int:
-    tables.create_all(connection, [schema_versions])
-    newest = select(func.max(schema_versions.c.version))
-    return connection.scalar(newest) or 0

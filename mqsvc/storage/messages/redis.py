@@ -30,6 +30,7 @@ from mqsvc.messaging.model import (
     NewMessage,
     Selection,
     Stats,
+    StoredMessage,
 )
 from mqsvc.storage.errors import StoreOpenError
 from mqsvc.storage.ids import RANDOM_BITS, RandomBits, format_id, parse_id
@@ -44,6 +45,7 @@ LAST_POSITION = 2**53
 """Above every position; the last integer that is exact in a score."""
 
 Row = tuple[str, str, int, int, str, int]
+StoredRow = tuple[Row, int, int]
 Outcome = Literal["deleted", "free", "ended", "claimed"]
 
 
@@ -91,6 +93,25 @@ def _message(row: Row) -> Message:
 
 def _messages(rows: list[Row]) -> list[Message]:
     return [_message(row) for row in rows]
+
+
+def _stored(rows: list[StoredRow]) -> list[StoredMessage]:
+    return [
+        StoredMessage(_message(row), expires, delayed_until or None)
+        for row, expires, delayed_until in rows
+    ]
+
+
+def _origin(stored: StoredMessage) -> tuple[int, int, int, int, int]:
+    """What a message keeps in another store, beside its body."""
+    message = stored.message
+    return (
+        message.ttl,
+        message.created,
+        stored.expires,
+        message.claim_count,
+        stored.delayed_until or 0,
+    )
 
 
 def _claim(claim_id: str) -> str:
@@ -258,10 +279,15 @@ class RedisMessageStore(Service):
         )
 
     def release(
-        self, destination: Destination, claim_id: str, now: int
+        self,
+        destination: Destination,
+        claim_id: str,
+        now: int,
+        undelivered: bool = False,
     ) -> Deferred[None]:
         """End a claim."""
-        parameters = {"now": now, "claim": _claim(claim_id)}
+        which = {"claim": _claim(claim_id), "undelivered": undelivered}
+        parameters = {"now": now, **which}
         return self._run("release", destination, parameters, bool).addCallback(_done)
 
     def stats(self, destination: Destination, now: int) -> Deferred[Stats]:
@@ -282,6 +308,39 @@ class RedisMessageStore(Service):
             "next_ready", destination, {"now": now}, int | bool
         )
         return answer.addCallback(lambda moment: moment or None)
+
+    def stored(
+        self, destination: Destination, limit: int, after: str | None, now: int
+    ) -> Deferred[list[StoredMessage]]:
+        """One page of everything."""
+        marker = (0, 0) if after is None else parse_id(after)
+        if marker is None:
+            return self._nothing()
+        position = min(marker[0], LAST_POSITION)
+        parameters = {"now": now, "after": position, "limit": limit}
+        answer: Deferred[list[StoredRow]] = self._run(
+            "stored", destination, parameters, list[StoredRow]
+        )
+        return answer.addCallback(_stored)
+
+    def restore(
+        self, destination: Destination, messages: Sequence[StoredMessage], now: int
+    ) -> Deferred[list[str]]:
+        """Append what another store kept."""
+        kept = [each for each in messages if each.expires > now]
+        if not kept:
+            return self._nothing()
+        return self._run(
+            "restore",
+            destination,
+            {
+                "now": now,
+                "messages": [(*_origin(each), self._random()) for each in kept],
+                "token": self._token(destination),
+            },
+            list[str],
+            [each.message.body for each in kept],
+        )
 
     def _random(self) -> str:
         """The random part of an id."""
@@ -304,7 +363,7 @@ class RedisMessageStore(Service):
             *(destination_key(self._prefix, each) for each in destinations),
         ]
 
-    def _nothing(self) -> Deferred[list[Message]]:
+    def _nothing(self) -> Deferred[list[Any]]:
         """What is known to be empty without a look, as long as there is a server."""
         return self._scripts.ping().addCallback(lambda _: [])
 

@@ -24,6 +24,18 @@ SCHEMES = ("redis", "redis+sentinel", "redis+unix")
 
 _PREFIX = re.compile(r"[A-Za-z0-9_.:-]{1,64}\Z")
 
+_OPTION = re.compile(r"\w+\Z")
+
+_KNOWN = (
+    "known are db, dbid, master, prefix, sentinel_password, sentinel_username, "
+    "socket_timeout and wait_replicas"
+)
+
+_UNREADABLE = (
+    "the URI cannot be read: hosts are HOST or HOST:PORT, joined by commas, and "
+    "special characters of a name or password as %XX"
+)
+
 Value = TypeVar("Value")
 
 
@@ -44,6 +56,7 @@ class Address:
     master: str = ""
     username: str = ""
     password: str = field(default="", repr=False)
+    sentinel_username: str = ""
     sentinel_password: str = field(default="", repr=False)
     database: int = 0
     socket_timeout: float = 5.0
@@ -65,13 +78,12 @@ def parse_address(uri: str) -> Address:
 
     :raise StoreOpenError: it is malformed; the text does not repeat a password.
     """
-    parts = urlsplit(uri)
-    if parts.scheme not in SCHEMES:
-        raise StoreOpenError(f"a URI of Redis begins with one of {', '.join(SCHEMES)}")
-    options = dict(parse_qsl(parts.query, keep_blank_values=True))
+    parts = _split(uri)
+    options = _options(parts.query)
     address = Address(
         **_place(parts, options),
         **_login(parts),
+        sentinel_username=options.pop("sentinel_username", ""),
         sentinel_password=options.pop("sentinel_password", ""),
         socket_timeout=_number(
             options, "socket_timeout", float, 5.0, 0.1, MOST_SECONDS
@@ -80,37 +92,75 @@ def parse_address(uri: str) -> Address:
         prefix=_prefix(options.pop("prefix", "mq")),
     )
     if options:
-        raise StoreOpenError(
-            f"Redis has no option {min(options)!r}; known are db, master, prefix, "
-            "sentinel_password, socket_timeout and wait_replicas"
-        )
+        raise StoreOpenError(f"Redis has no option {min(options)!r}; {_KNOWN}")
     return address
 
 
+def _split(uri: str) -> SplitResult:
+    try:
+        parts = urlsplit(uri)
+    except ValueError as error:
+        raise StoreOpenError(_UNREADABLE) from error
+    if parts.scheme not in SCHEMES:
+        raise StoreOpenError(f"a URI of Redis begins with one of {', '.join(SCHEMES)}")
+    # Else a part of a password could pass for something that errors may show.
+    if "@" in parts.path or parts.fragment:
+        raise StoreOpenError(_UNREADABLE)
+    return parts
+
+
+def _options(query: str) -> dict[str, str]:
+    """What follows the question mark, each name once."""
+    pairs = parse_qsl(query, keep_blank_values=True)
+    options = dict(pairs)
+    if not all(map(_OPTION.match, options)):
+        raise StoreOpenError(f"an option is malformed; {_KNOWN}")
+    if len(options) < len(pairs):
+        raise StoreOpenError("an option of the URI is given twice")
+    return options
+
+
 def _place(parts: SplitResult, options: dict[str, str]) -> Mapping[str, Any]:
-    if parts.scheme == "redis+unix":
-        if not parts.path.startswith("/"):
-            raise StoreOpenError("name the socket: redis+unix:///run/redis.sock?db=0")
-        database = _number(options, "db", int, 0, 0)
-        return {"hosts": (), "path": unquote(parts.path), "database": database}
-    in_path = {"db": parts.path.removeprefix("/") or "0"}
-    database = _number(in_path, "db", int, 0, 0)
+    where = parts.netloc.rpartition("@")[2]
+    if parts.scheme == "redis+unix" or not where:
+        return _socket(where, parts.path, options)
+    database = _database(options, parts.path.removeprefix("/"))
     master = options.pop("master", "")
-    sentinel = parts.scheme == "redis+sentinel"
-    if sentinel != bool(master):
+    if parts.scheme == "redis+sentinel" and not master:
+        raise StoreOpenError("Sentinels need the name of the server: master=NAME")
+    hosts = _hosts(where, DEFAULT_SENTINEL_PORT if master else DEFAULT_PORT)
+    if len(hosts) > 1 and not master:
         raise StoreOpenError(
-            "redis+sentinel:// needs the name of the server as master=NAME, and only "
-            "that scheme takes one"
+            "several hosts are Sentinels, and need the name of the server: master=NAME"
         )
-    hosts = _hosts(parts, DEFAULT_SENTINEL_PORT if sentinel else DEFAULT_PORT)
-    if len(hosts) > 1 and not sentinel:
-        raise StoreOpenError("redis:// names one host; several are redis+sentinel://")
     return {"hosts": hosts, "master": master, "database": database}
 
 
-def _hosts(parts: SplitResult, port: int) -> tuple[tuple[str, int], ...]:
-    names = parts.netloc.rpartition("@")[2].split(",")
-    return tuple(_host(name, port) for name in names)
+def _socket(where: str, path: str, options: dict[str, str]) -> Mapping[str, Any]:
+    # A number alone is a database whose host was forgotten.
+    if where or not path.startswith("/") or path[1:].isdecimal() or path == "/":
+        raise StoreOpenError(
+            "name a host, or the whole path of a socket: redis:///run/redis.sock?db=0"
+        )
+    if "master" in options:
+        raise StoreOpenError("a socket has no Sentinels: leave out master")
+    database = _database(options, "")
+    return {"hosts": (), "path": unquote(path), "database": database}
+
+
+def _database(options: dict[str, str], in_path: str) -> int:
+    """The number of the database, by whichever names it is given."""
+    names = [name for name in ("db", "dbid") if name in options]
+    numbers = {_number(options, name, int, 0, 0) for name in names}
+    if in_path:
+        numbers.add(_number({"the database": in_path}, "the database", int, 0, 0))
+    if len(numbers) > 1:
+        raise StoreOpenError("the URI names two databases: give one")
+    return max(numbers, default=0)
+
+
+def _hosts(where: str, port: int) -> tuple[tuple[str, int], ...]:
+    return tuple(_host(name, port) for name in where.split(","))
 
 
 def _host(name: str, port: int) -> tuple[str, int]:
@@ -120,11 +170,15 @@ def _host(name: str, port: int) -> tuple[str, int]:
             return parts.hostname, parts.port or port
     except ValueError:
         pass
-    raise StoreOpenError(f"{name!r} is no HOST or HOST:PORT")
+    raise StoreOpenError(_UNREADABLE)
 
 
 def _login(parts: SplitResult) -> Mapping[str, Any]:
     username, _, password = parts.netloc.rpartition("@")[0].partition(":")
+    if username and not password:
+        raise StoreOpenError(
+            "a user needs a password, and a password alone a colon: :PASSWORD@HOST"
+        )
     return {"username": unquote(username), "password": unquote(password)}
 
 

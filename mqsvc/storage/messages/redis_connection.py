@@ -94,8 +94,9 @@ class _SentinelEndpoint:
         factory = _ProtocolFactory(self.reactor, timeout)
         protocol: Any = await self._endpoint(host, port).connect(factory)
         try:
-            if self.address.sentinel_password:
-                await protocol.execute_command("AUTH", self.address.sentinel_password)
+            await _log_in(
+                protocol, self.address.sentinel_username, self.address.sentinel_password
+            )
             found: list[bytes] | None = await protocol.execute_command(
                 "SENTINEL", "get-master-addr-by-name", self.address.master
             )
@@ -107,6 +108,12 @@ class _SentinelEndpoint:
         return HostnameEndpoint(
             self.reactor, host, port, timeout=self.address.socket_timeout
         )
+
+
+async def _log_in(protocol: Any, username: str, password: str) -> None:
+    if password:
+        user = [username] if username else []
+        await protocol.execute_command("AUTH", *user, password)
 
 
 def _endpoint(address: Address, reactor: Any) -> IStreamClientEndpoint:
@@ -273,9 +280,7 @@ class RedisConnection:
 
     async def _prepare(self, protocol: Any) -> None:
         address = self._address
-        if address.password:
-            user = [address.username] if address.username else []
-            await protocol.execute_command("AUTH", *user, address.password)
+        await _log_in(protocol, address.username, address.password)
         if address.database:
             await protocol.execute_command("SELECT", address.database)
         info = parse_info(await protocol.execute_command("INFO"))

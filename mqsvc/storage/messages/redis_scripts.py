@@ -17,7 +17,7 @@ Argument = str | bytes | int
 
 FOLDER = Path(__file__).with_name("redis")
 
-READING = frozenset({"get", "get_claim", "next_ready", "page", "stats"})
+READING = frozenset({"get", "get_claim", "next_ready", "page", "stats", "stored"})
 """The scripts that change nothing."""
 
 FORGET_TOGETHER = 50

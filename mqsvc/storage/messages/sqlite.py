@@ -23,12 +23,14 @@ from mqsvc.messaging.model import (
     NewMessage,
     Selection,
     Stats,
+    StoredMessage,
 )
 from mqsvc.storage.ids import RANDOM_BITS, RandomBits, format_id
 from mqsvc.storage.interfaces import IMessageStore
 from mqsvc.storage.messages import sqlite_jobs as jobs
 from mqsvc.storage.messages.sqlite_schema import MIGRATIONS
 from mqsvc.storage.messages.sqlite_sweep import sweep
+from mqsvc.storage.messages.sqlite_transfer import restore, stored
 from mqsvc.storage.sqlite import Reader, Worker, Writer, migrate
 
 
@@ -96,7 +98,7 @@ class SQLiteMessageStore(Service):
         now: int,
     ) -> Deferred[list[str]]:
         """Append messages."""
-        randoms = [self._random_bits(RANDOM_BITS) for _ in messages]
+        randoms = self._randoms(len(messages))
         return self._writer.run(
             lambda connection: jobs.post(
                 connection, destination, messages, client_id, now, randoms
@@ -185,11 +187,17 @@ class SQLiteMessageStore(Service):
         )
 
     def release(
-        self, destination: Destination, claim_id: str, now: int
+        self,
+        destination: Destination,
+        claim_id: str,
+        now: int,
+        undelivered: bool = False,
     ) -> Deferred[None]:
         """End a claim."""
         return self._writer.run(
-            lambda connection: jobs.release(connection, destination, claim_id, now)
+            lambda connection: jobs.release(
+                connection, destination, claim_id, now, undelivered
+            )
         )
 
     def stats(self, destination: Destination, now: int) -> Deferred[Stats]:
@@ -207,3 +215,24 @@ class SQLiteMessageStore(Service):
         return self._reader.run(
             lambda connection: jobs.next_ready(connection, destination, now)
         )
+
+    def stored(
+        self, destination: Destination, limit: int, after: str | None, now: int
+    ) -> Deferred[list[StoredMessage]]:
+        """One page of everything."""
+        return self._reader.run(
+            lambda connection: stored(connection, destination, limit, after, now)
+        )
+
+    def restore(
+        self, destination: Destination, messages: Sequence[StoredMessage], now: int
+    ) -> Deferred[list[str]]:
+        """Append what another store kept."""
+        randoms = self._randoms(len(messages))
+        return self._writer.run(
+            lambda connection: restore(connection, destination, messages, now, randoms)
+        )
+
+    def _randoms(self, count: int) -> list[int]:
+        """The random parts of so many ids."""
+        return [self._random_bits(RANDOM_BITS) for _ in range(count)]

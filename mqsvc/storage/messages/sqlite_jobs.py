@@ -75,6 +75,7 @@ def post(
                 message.ttl,
                 client,
                 run,
+                0,
                 message.body,
             )
             for message, position, random in zip(
@@ -380,13 +381,19 @@ def renew(
 
 
 def release(
-    connection: sqlite3.Connection, destination: Destination, claim_id: str, now: int
+    connection: sqlite3.Connection,
+    destination: Destination,
+    claim_id: str,
+    now: int,
+    undelivered: bool,
 ) -> None:
-    """End a claim."""
+    """End a claim; one that was not delivered does not count."""
     rowid = find(connection, destination)
     if rowid is None or _find_claim(connection, rowid, claim_id, now) is None:
         return
-    freed = connection.execute(sql.RELEASE_ROWS, {"claim": claim_id}).rowcount
+    freed = connection.execute(
+        sql.RELEASE_ROWS, {"claim": claim_id, "undelivered": undelivered}
+    ).rowcount
     connection.execute(sql.DELETE_CLAIM, {"claim": claim_id})
     count_down(connection, rowid, 0, freed)
 

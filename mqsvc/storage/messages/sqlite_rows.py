@@ -13,6 +13,9 @@ from mqsvc.storage.ids import first_position, format_id
 from mqsvc.storage.messages import sqlite_statements as sql
 from mqsvc.storage.messages.sqlite_schema import CLAIMED
 
+NOBODY = -1
+"""In place of a client's number, where it is not known who posted."""
+
 
 class Row(NamedTuple):
     """The columns of :data:`sql.COLUMNS`."""
@@ -73,7 +76,7 @@ def name_of(destination: Destination) -> dict[str, str]:
 
 
 def client_number(client_id: str) -> int:
-    """What is kept of the id of a client."""
+    """What is kept of the id of a client; never negative."""
     digest = hashlib.blake2b(client_id.encode(), digest_size=8).digest()
     return int.from_bytes(digest) >> 1
 
@@ -93,7 +96,7 @@ def append(
 ) -> tuple[int, range, int]:
     """Make room at the end: the row id, the positions that are now taken, the run.
 
-    :param client: who posted all of them.
+    :param client: who posted all of them, or :data:`NOBODY`.
     """
     [(rowid, end, run)] = connection.execute(
         sql.APPEND,

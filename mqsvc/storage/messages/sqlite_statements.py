@@ -39,7 +39,7 @@ APPEND = """
 INSERT_MESSAGE = """
     INSERT INTO messages (destination, position, random, state, ready_at, expires,
         created, ttl, client, run, claim, claim_count, body)
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, NULL, 0, ?)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, NULL, ?, ?)
 """
 
 
@@ -157,7 +157,8 @@ RENEW_ROWS = f"""
 """  # noqa: S608
 
 RELEASE_ROWS = f"""
-    UPDATE messages SET state = {READY}, ready_at = 0, claim = NULL
+    UPDATE messages SET state = {READY}, ready_at = 0, claim = NULL,
+        claim_count = claim_count - :undelivered
     WHERE claim = :claim AND state = {CLAIMED}
 """  # noqa: S608
 

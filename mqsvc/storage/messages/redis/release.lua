@@ -1,4 +1,5 @@
--- End a claim; one that is not live is left alone.
+-- End a claim; one that is not live is left alone. What was not delivered does not
+-- count.
 
 local claim = live(base, args.claim)
 if claim then
@@ -6,6 +7,7 @@ if claim then
   local ids = ids_of(messages)
   for _, message in ipairs(messages) do
     message.claim = ''
+    message.count = message.count - (args.undelivered and 1 or 0)
   end
   redis.call('HDEL', base .. ':claims', args.claim)
   redis.call('ZREM', base .. ':claims:due', args.claim)

@@ -1,0 +1,1 @@
+"""What an operator runs beside the service: ``mqsvc export`` and ``mqsvc import``."""

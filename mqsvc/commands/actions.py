@@ -1,0 +1,86 @@
+"""What the two commands do, from opening to closing."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from typing import Any, BinaryIO
+
+from twisted.internet.threads import deferToThread
+
+from mqsvc.clock import Now, milliseconds
+from mqsvc.commands.exporting import Exporter, count_messages
+from mqsvc.commands.files import open_input, open_output
+from mqsvc.commands.importing import Check, Importer, ImportStopped, Outcome, Wanted
+from mqsvc.commands.interruption import Interrupted, Interruption
+from mqsvc.commands.options import ExportOptions, ImportOptions
+from mqsvc.commands.progress import is_watched, shown_progress
+from mqsvc.commands.stores import OpenStores, started_stores
+
+
+async def export_to_file(
+    options: ExportOptions, reactor: Any, interruption: Interruption
+) -> str:
+    """Write an export, whole or not at all.
+
+    :return: fires with what to tell the operator.
+    """
+    now = milliseconds(reactor)
+    async with started_stores(options.settings, reactor, may_be_new=False) as stores:
+        total = await _watched_total(options, stores, now)
+        output = open_output(options["file"])
+        try:
+            with shown_progress("export", total) as advance:
+                exporter = Exporter(
+                    stores=stores,
+                    now=now,
+                    interruption=interruption,
+                    advance=advance,
+                    write_bytes=output.write,
+                    project=options["project"],
+                    has_messages=not options["without-messages"],
+                )
+                counts = await exporter.run()
+            await deferToThread(output.finish)
+        except BaseException:
+            output.discard()
+            raise
+    return f"exported: {counts}"
+
+
+async def _watched_total(
+    options: ExportOptions, stores: OpenStores, now: Now
+) -> int | None:
+    if options["without-messages"] or not is_watched():
+        return None
+    return await count_messages(stores, options["project"], now)
+
+
+async def import_from_file(
+    options: ImportOptions, reactor: Any, interruption: Interruption
+) -> str:
+    """Read a file twice: first check all of it, then do what it says.
+
+    :return: fires with what to tell the operator.
+    """
+    wanted = Wanted(options["project"], options.resume_at, bool(options["append"]))
+    with closing(open_input(options["file"])) as file:
+        async with started_stores(options.settings, reactor, may_be_new=True) as stores:
+            parts = (stores, milliseconds(reactor), interruption, wanted)
+            counts = await Check(*parts).run(file)
+            with shown_progress("import", counts.messages) as advance:
+                outcome = await _import(Importer(*parts, advance), file)
+    return (
+        f"imported: {outcome.done}; of these were there already: {outcome.existing}, "
+        f"had expired: {outcome.expired}"
+    )
+
+
+async def _import(importer: Importer, file: BinaryIO) -> Outcome:
+    try:
+        await importer.run(file)
+    except (ImportStopped, Interrupted) as error:
+        raise type(error)(
+            f"{error}; lines before {importer.next_line} are done; to go on give "
+            f"--resume-at {importer.next_line}"
+        ) from error
+    return importer.outcome

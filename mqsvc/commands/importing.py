@@ -1,0 +1,236 @@
+"""From the lines of an export to the stores, each line once."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import BinaryIO
+
+from attrs import define, field, frozen
+from twisted.internet.threads import deferToThread
+
+from mqsvc.clock import Now
+from mqsvc.commands.interruption import Interruption
+from mqsvc.commands.lines import (
+    DestinationLine,
+    End,
+    FlavorLine,
+    MessageLine,
+    PoolLine,
+    SubscriptionLine,
+)
+from mqsvc.commands.progress import Advance
+from mqsvc.commands.reading import Entry, Reading
+from mqsvc.commands.stores import OpenStores
+from mqsvc.messaging.errors import MessagingError, PoolDoesNotExist
+from mqsvc.messaging.model import Destination, Subscription
+
+MAX_MESSAGES = 100
+MAX_BYTES = 2**20
+"""What one step restores at most, beside its last message."""
+
+
+class ImportRefused(Exception):
+    """Nothing was done; the text says why, and what to do."""
+
+
+class ImportStopped(Exception):
+    """A line could not be done; the text says which one and why."""
+
+
+@frozen
+class Wanted:
+    """What of a file is to be imported.
+
+    :ivar project: of that one only; none is all of them, and pools and flavors.
+    :ivar resume_at: the number of the first line to do.
+    :ivar may_append: whether queues that hold messages may get more.
+    """
+
+    project: str | None = None
+    resume_at: int = 1
+    may_append: bool = False
+
+    def includes(self, entry: Entry) -> bool:
+        """Whether a line is to be done."""
+        if entry.number < self.resume_at:
+            return False
+        if self.project is None:
+            return True
+        return (
+            entry.destination is not None and entry.destination.project == self.project
+        )
+
+
+@define
+class Outcome:
+    """What an import did.
+
+    :ivar done: the lines that were done.
+    :ivar existing: how many of them found what they are about, and left it as it was.
+    :ivar expired: of how many of them the time was over.
+    """
+
+    done: End = field(factory=End)
+    existing: int = 0
+    expired: int = 0
+
+
+async def _batches(file: BinaryIO) -> AsyncIterator[list[Entry]]:
+    reading = Reading(file)
+    while batch := await deferToThread(reading.batch):
+        yield batch
+
+
+@frozen
+class Check:
+    """The first way through a file, which changes nothing."""
+
+    _stores: OpenStores
+    _now: Now
+    _interruption: Interruption
+    _wanted: Wanted
+
+    async def run(self, file: BinaryIO) -> End:
+        """See that all of a file can be imported.
+
+        :return: fires with how much there is to do.
+        :raise FormatError: a line is wrong.
+        :raise ImportRefused: a queue or topic holds messages.
+        :raise Interrupted: that was requested.
+        """
+        counts, unchecked = End(), None
+        async for batch in _batches(file):
+            self._interruption.check()
+            for entry in filter(self._wanted.includes, batch):
+                counts.count(entry.line)
+                if isinstance(entry.line, DestinationLine):
+                    unchecked = entry.destination
+                elif unchecked is not None and isinstance(entry.line, MessageLine):
+                    await self._check_destination(unchecked)
+                    unchecked = None
+        return counts
+
+    async def _check_destination(self, destination: Destination) -> None:
+        if self._wanted.may_append:
+            return
+        stats = await self._stores.messages.stats(destination, self._now())
+        if stats.total:
+            kind, name = destination.kind.value, destination.name
+            raise ImportRefused(
+                f"the {kind} {name} of project {destination.project!r} holds messages "
+                f"already ({stats.total}); purge it, or give --append to add those of "
+                "the file behind them"
+            )
+
+
+@define
+class Importer:
+    """The second way through a file, which does what it says.
+
+    :ivar next_line: the number of the first line that is not done.
+    :ivar _advance: told how many more messages were read.
+    """
+
+    _stores: OpenStores
+    _now: Now
+    _interruption: Interruption
+    _wanted: Wanted
+    _advance: Advance
+    outcome: Outcome = field(factory=Outcome, init=False)
+    next_line: int = field(default=1, init=False)
+    _waiting: list[Entry] = field(factory=list, init=False)
+
+    async def run(self, file: BinaryIO) -> None:
+        """Import a file that was checked.
+
+        :raise ImportStopped: a store refused a line, or did not answer.
+        :raise Interrupted: that was requested.
+        """
+        async for batch in _batches(file):
+            for entry in filter(self._wanted.includes, batch):
+                await self._take(entry)
+        await self._restore_waiting()
+
+    async def _take(self, entry: Entry) -> None:
+        if not isinstance(entry.line, MessageLine):
+            await self._restore_waiting()
+            await self._step([entry], self._do)
+            return
+        self._waiting.append(entry)
+        size = sum(each.size for each in self._waiting)
+        if len(self._waiting) == MAX_MESSAGES or size >= MAX_BYTES:
+            await self._restore_waiting()
+
+    async def _restore_waiting(self) -> None:
+        entries, self._waiting = self._waiting, []
+        if entries:
+            await self._step(entries, self._restore)
+            self._advance(len(entries))
+
+    async def _step(
+        self,
+        entries: Sequence[Entry],
+        work: Callable[[Sequence[Entry]], Awaitable[None]],
+    ) -> None:
+        """Do some lines at once, between two moments at which one can stop."""
+        self.next_line = entries[0].number
+        self._interruption.check()
+        try:
+            await work(entries)
+        except MessagingError as error:
+            reason = error.description or error.title
+            raise ImportStopped(f"line {self.next_line}: {reason}") from error
+        self.next_line = entries[-1].number + 1
+        for entry in entries:
+            self.outcome.done.count(entry.line)
+
+    async def _restore(self, entries: Sequence[Entry]) -> None:
+        stored = [entry.stored for entry in entries if entry.stored is not None]
+        destination = entries[0].destination
+        ids = await self._stores.messages.restore(destination, stored, self._now())
+        self.outcome.expired += len(stored) - len(ids)
+
+    async def _do(self, entries: Sequence[Entry]) -> None:
+        (entry,) = entries
+        match entry.line, entry.destination:
+            case PoolLine() as line, _:
+                await self._pool(line)
+            case FlavorLine() as line, _:
+                await self._flavor(line)
+            case DestinationLine() as line, _:
+                await self._destination(line)
+            case SubscriptionLine() as line, Destination() as destination:
+                await self._subscription(line.subscription(destination))
+
+    async def _pool(self, line: PoolLine) -> None:
+        if await self._stores.management.pool(line.name) is None:
+            await self._stores.management.put_pool(line.pool())
+        else:
+            self.outcome.existing += 1
+
+    async def _flavor(self, line: FlavorLine) -> None:
+        if await self._stores.management.flavor(line.name) is None:
+            await self._stores.management.put_flavor(line.name, line.pools)
+        else:
+            self.outcome.existing += 1
+
+    async def _destination(self, line: DestinationLine) -> None:
+        if not await self._create(line):
+            self.outcome.existing += 1
+
+    async def _create(self, line: DestinationLine) -> bool:
+        records, destination = self._stores.records, line.destination
+        if line.pool is not None and records.placement is not None:
+            try:
+                return await records.create_in(line.pool, destination, line.metadata)
+            except PoolDoesNotExist:
+                pass
+        return await records.create(destination, line.metadata)
+
+    async def _subscription(self, wanted: Subscription) -> None:
+        now = self._now()
+        if wanted.expires <= now:
+            self.outcome.expired += 1
+            return
+        kept = await self._stores.management.subscribe(wanted, now)
+        self.outcome.existing += kept.id != wanted.id

@@ -1,0 +1,95 @@
+"""Who relies on a destination being where it is, and who is about to change that.
+
+A post, or a move of dead letters, must not end up where its destination no longer is:
+it shares the destination with others of its kind. A removal, or a change of pool, has
+it alone. Both take their turn in the order of their coming.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+
+from twisted.internet.defer import Deferred
+
+from mqsvc.messaging.model import Destination
+
+
+class Occupancy:
+    """The turns of all destinations, in one process."""
+
+    def __init__(self) -> None:
+        self._turns: dict[Destination, _Turns] = {}
+
+    def shared(self, destination: Destination) -> AbstractAsyncContextManager[None]:
+        """A time in which the destination stays where it is."""
+        return self._taken(destination, is_alone=False)
+
+    def alone(self, destination: Destination) -> AbstractAsyncContextManager[None]:
+        """A time in which nobody else shares it or has it alone."""
+        return self._taken(destination, is_alone=True)
+
+    @asynccontextmanager
+    async def _taken(
+        self, destination: Destination, is_alone: bool
+    ) -> AsyncIterator[None]:
+        turns = self._turns.setdefault(destination, _Turns())
+        await turns.take(is_alone)
+        try:
+            yield
+        finally:
+            turns.leave()
+            if turns.are_over:
+                self._turns.pop(destination, None)
+
+
+class _Turns:
+    """Many may share, or one may be alone."""
+
+    def __init__(self) -> None:
+        self._sharing = 0
+        self._is_alone = False
+        self._line: deque[tuple[bool, Deferred[None]]] = deque()
+        self._is_moving = False
+
+    @property
+    def are_over(self) -> bool:
+        """Whether nobody is there, or waits."""
+        return not (self._sharing or self._is_alone or self._line)
+
+    def take(self, is_alone: bool) -> Deferred[None]:
+        """Fires when it is one's turn; cancelling it leaves the line."""
+        turn: Deferred[None] = Deferred(lambda turn: self._give_up(is_alone, turn))
+        self._line.append((is_alone, turn))
+        self._move()
+        return turn
+
+    def leave(self) -> None:
+        """One who had a turn goes."""
+        if self._is_alone:
+            self._is_alone = False
+        else:
+            self._sharing -= 1
+        self._move()
+
+    def _give_up(self, is_alone: bool, turn: Deferred[None]) -> None:
+        self._line.remove((is_alone, turn))
+        self._move()
+
+    def _move(self) -> None:
+        # Whoever is let in may leave at once: that must not nest a call per turn.
+        if self._is_moving:
+            return
+        self._is_moving = True
+        while self._line and not self._is_alone:
+            is_alone, turn = self._line[0]
+            if is_alone and self._sharing:
+                break
+            self._line.popleft()
+            if is_alone:
+                self._is_alone = True
+            else:
+                self._sharing += 1
+            turn.callback(None)
+        self._is_moving = False
