@@ -44,7 +44,7 @@ async def export_to_file(
         except BaseException:
             output.discard()
             raise
-    return f"exported: {counts}"
+    return f"exported {counts}"
 
 
 async def _watched_total(
@@ -70,8 +70,8 @@ async def import_from_file(
             with shown_progress("import", counts.messages) as advance:
                 outcome = await _import(Importer(*parts, advance), file)
     return (
-        f"imported: {outcome.done}; of these were there already: {outcome.existing}, "
-        f"had expired: {outcome.expired}"
+        f"imported {outcome.done}; of these there already: {outcome.existing}, "
+        f"expired: {outcome.expired}"
     )
 
 

@@ -251,9 +251,8 @@ class End(
         setattr(self, line.counted_as, getattr(self, line.counted_as) + 1)
 
     def __str__(self) -> str:
-        return ", ".join(
-            f"{getattr(self, name)} {name}" for name in self.__struct_fields__
-        )
+        counts = {name: getattr(self, name) for name in self.__struct_fields__}
+        return ", ".join(f"{k}: {v}" for k, v in counts.items() if v) or "nothing"
 
 
 AnyLine = (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 from twisted.python import usage
 
@@ -31,7 +32,6 @@ class TransferOptions(usage.Options):
     :ivar settings: which stores; as the service would read them.
     """
 
-    synopsis = "[options] FILE|-"
     optParameters = (
         ["config", "c", None, "Read options from this TOML file [MQSVC_CONFIG]."],
         ["project", "p", None, "Only the queues and topics of this project."],
@@ -51,6 +51,10 @@ class TransferOptions(usage.Options):
         """Set any option of the service: OPTION=VALUE or GROUP.OPTION=VALUE."""
         self._overrides.append(override)
 
+    def opt_version(self) -> None:
+        """Print the version and exit."""
+        _print_version()
+
     def parseArgs(self, *words: str) -> None:
         """Take the name of the file."""
         if len(words) != 1:
@@ -68,10 +72,15 @@ class TransferOptions(usage.Options):
         except ConfigError as error:
             raise usage.UsageError(str(error)) from error
 
+    def getSynopsis(self) -> str:
+        """The line that shows what there is to write."""
+        return self.synopsis
+
 
 class ExportOptions(TransferOptions):
     """``mqsvc export``"""
 
+    synopsis = "Usage: mqsvc export [options] FILE|-"
     longdesc = (
         "Writes queues, topics, subscriptions and messages to a file. The stores are "
         "those of the service with the same options."
@@ -85,6 +94,7 @@ class ImportOptions(TransferOptions):
     :ivar resume_at: the number of a line.
     """
 
+    synopsis = "Usage: mqsvc import [options] FILE|-"
     longdesc = (
         "Brings the queues, topics, subscriptions and messages of a file into the "
         "stores of the service with the same options."
@@ -102,7 +112,8 @@ class ImportOptions(TransferOptions):
 class Options(usage.Options):
     """The whole command line."""
 
-    synopsis = "export|import [options] FILE|-"
+    synopsis = "Usage: mqsvc export|import [options] FILE|-"
+    longdesc = "Moves what mqsvc keeps, between stores of any kinds."
     subCommands = (
         ["export", None, ExportOptions, "Write all that is stored to a file."],
         [
@@ -115,8 +126,7 @@ class Options(usage.Options):
 
     def opt_version(self) -> None:
         """Print the version and exit."""
-        sys.stdout.write(f"mqsvc {__version__}\n")
-        raise SystemExit(0)
+        _print_version()
 
     def postOptions(self) -> None:
         """Expect a command."""
@@ -126,6 +136,11 @@ class Options(usage.Options):
     def getUsage(self, width: int | None = None) -> str:
         """The help text; examples are kept as they are written."""
         return super().getUsage(width) + EXAMPLES
+
+
+def _print_version() -> NoReturn:
+    sys.stdout.write(f"mqsvc {__version__}\n")
+    raise SystemExit(0)
 
 
 def parse(words: Sequence[str]) -> ExportOptions | ImportOptions:

@@ -9,6 +9,7 @@ from typing import Any
 from mqsvc.messaging.errors import InvalidBody, InvalidName, InvalidRequest
 from mqsvc.messaging.limits import (
     DEFAULT_PAGE_SIZE,
+    MAX_CATALOG_TEXT,
     MAX_NAME_LENGTH,
     MAX_PROJECT_LENGTH,
 )
@@ -53,6 +54,18 @@ def text(value: Any, name: str) -> str:
     """
     if not isinstance(value, str) or not value:
         raise InvalidBody(f"'{name}' must be a string that is not empty.")
+    return value
+
+
+def short_text(value: Any, name: str, least: int = 0) -> str:
+    """A string of at most :data:`MAX_CATALOG_TEXT` characters.
+
+    :raise InvalidBody: it is something else, or longer, or shorter than ``least``.
+    """
+    if not isinstance(value, str) or not least <= len(value) <= MAX_CATALOG_TEXT:
+        raise InvalidBody(
+            f"'{name}' must be a string of {least} to {MAX_CATALOG_TEXT} characters."
+        )
     return value
 
 

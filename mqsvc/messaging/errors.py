@@ -11,6 +11,7 @@
         MessageNotClaimed           deleted with a claim that does not hold it
         UnusableSubscription        "Unable to update / confirm subscription"
         UnusablePool                "Unable to create / update pool"
+        UnusableFlavor              "Unable to create", "updatefail"
       NotAuthenticated 401          no valid token
       NotAuthorized 403
       MessageIsClaimed 403          deleted without the claim that holds it
@@ -24,6 +25,7 @@
       BodyTooLarge 413
       UnsupportedMediaType 415
       Conflict 409
+      QuotaExceeded 429             a project uses more than it may
       StoreUnavailable 503
         NoPool                      there is no pool for a queue
         IdentityUnavailable         whose a token is cannot be found out now
@@ -105,6 +107,21 @@ class UnusablePool(InvalidRequest):
     def __init__(self, action: str, description: str) -> None:
         super().__init__(description)
         self.title = f"Unable to {action} pool"
+
+
+class UnusableFlavor(InvalidRequest):
+    """A flavor cannot be kept as asked: a pool of it is missing.
+
+    :ivar title: as it is in the contract.
+    :ivar location: the path of the flavor, where the answer is to name it.
+    """
+
+    def __init__(
+        self, title: str, description: str, location: str | None = None
+    ) -> None:
+        super().__init__(description)
+        self.title = title
+        self.location = location
 
 
 class NotAuthenticated(MessagingError):
@@ -220,6 +237,20 @@ class Conflict(MessagingError):
     def __init__(self, description: str, location: str | None = None) -> None:
         super().__init__(description)
         self.location = location
+
+
+class QuotaExceeded(MessagingError):
+    """The project has or does as much as it may.
+
+    :ivar retry_after: seconds until it is worth another try.
+    """
+
+    status = 429
+    title = "Too many requests"
+
+    def __init__(self, description: str, retry_after: int) -> None:
+        super().__init__(description)
+        self.retry_after = retry_after
 
 
 class StoreUnavailable(MessagingError):

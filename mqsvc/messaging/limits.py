@@ -20,6 +20,9 @@ MIN_TTL = 60
 MAX_NAME_LENGTH = 64
 MAX_PROJECT_LENGTH = 256
 
+MAX_CATALOG_TEXT = 255
+"""Characters of the name of a pool or flavor, and of the URI of a pool."""
+
 
 class Limits(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The ``transport`` group of the configuration."""
@@ -33,6 +36,8 @@ class Limits(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     max_messages_per_page: Count = 20
     max_messages_per_claim_or_pop: Count = 20
     max_subscriptions_per_page: Count = 20
+    max_pools_per_page: Count = 20
+    max_flavors_per_page: Count = 20
     max_queue_metadata: Count = 65536
     max_messages_post_size: Count = 262144
     max_message_ttl: Seconds = 1209600

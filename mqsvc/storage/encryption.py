@@ -156,9 +156,9 @@ class Encryption(Stage):
         """Pop until something can be read, and give back what could not."""
         try:
             for _ in range(ROUNDS):
-                found = not readable and await self.next_store.pop(
-                    destination, limit, now
-                )
+                if readable:
+                    break
+                found = await self.next_store.pop(destination, limit, now)
                 if not found:
                     break
                 readable, others = self._read(destination, found)

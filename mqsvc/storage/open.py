@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from importlib import import_module
 from typing import Any, TypeVar
 from urllib.parse import unquote, urlsplit
 
 from attrs import frozen
+from twisted.internet.defer import Deferred
+from twisted.internet.threads import deferToThreadPool
+from twisted.logger import Logger
+from zope.interface import Interface
 
+from mqsvc.messaging.model import JsonObject
+from mqsvc.storage import plugins
 from mqsvc.storage.errors import StoreOpenError
 from mqsvc.storage.interfaces import IManagementStore, IMessageStore
+from mqsvc.storage.uri_options import with_options
 
-__all__ = ["StoreOpenError", "Stores", "open_stores"]
+__all__ = ["StoreOpenError", "Stores", "open_pool", "open_stores"]
+
+log = Logger()
 
 Store = TypeVar("Store")
 Driver = Callable[[str, Any], Any]
@@ -40,6 +49,27 @@ MESSAGE_DRIVERS = {
 }
 """By URI scheme, where the function is that opens a store."""
 
+_REDIS_OPTIONS = frozenset({"prefix", "socket_timeout", "wait_replicas"})
+
+MESSAGE_OPTIONS: Mapping[str, Collection[str]] = {
+    "sqlite": frozenset(),
+    "redis": _REDIS_OPTIONS,
+    "redis+sentinel": _REDIS_OPTIONS | {"master", "sentinel_password"},
+    "redis+unix": _REDIS_OPTIONS | {"db"},
+    "mongodb": frozenset(
+        {
+            *("authmechanism", "authsource", "connecttimeoutms", "journal"),
+            *("replicaset", "serverselectiontimeoutms", "sockettimeoutms"),
+            *("w", "wtimeoutms"),
+        }
+    ),
+}
+"""By URI scheme, the options in the query of a URI, in small letters.
+
+A driver that comes with a package says it by an attribute ``options`` of its function;
+without that attribute it is given all.
+"""
+
 
 @frozen
 class Stores:
@@ -49,58 +79,108 @@ class Stores:
     messages: IMessageStore
 
 
+@frozen
+class _Kind:
+    """What is different between the two kinds of stores.
+
+    :ivar option: what names the URI in the configuration.
+    :ivar group: where plug-ins are.
+    """
+
+    option: str
+    group: str
+    interface: type[Interface]
+    built_in: Mapping[str, str]
+
+
 def open_stores(
     management_uri: str, messages_uri: str, data_dir: str, reactor: Any
 ) -> Stores:
     """Open both stores, blocking; to be called before the reactor runs.
 
-    :param management_uri: with a scheme of :data:`MANAGEMENT_DRIVERS`; empty is the
-        embedded store.
+    :param management_uri: with a scheme of :data:`MANAGEMENT_DRIVERS` or of a plug-in;
+        empty is the embedded store.
     :param messages_uri: the same, of :data:`MESSAGE_DRIVERS`.
     :param data_dir: an existing directory for the files of embedded stores.
     :raise StoreOpenError: a URI or a store is not usable; one line says why.
     """
     directory = os.path.abspath(data_dir)
+    for kind in (_management(), _messages()):
+        plugins.refuse_taken(kind.group, kind.built_in)
     return Stores(
         management=_open(
-            "drivers.management_store",
+            _management(),
             management_uri,
-            MANAGEMENT_DRIVERS,
             lambda: _embedded_management(f"{directory}/management.db", reactor),
             reactor,
         ),
         messages=_open(
-            "drivers.message_store",
+            _messages(),
             messages_uri,
-            MESSAGE_DRIVERS,
             lambda: _embedded_messages(f"{directory}/messages.db", reactor),
             reactor,
         ),
     )
 
 
+def open_pool(uri: str, options: JsonObject, reactor: Any) -> Deferred[IMessageStore]:
+    """Open the store of a pool, in a thread.
+
+    :param options: take the place of those in the URI; what the driver does not know
+        is left out, with a warning in the log.
+    :return: fires with the store, not yet started.
+    :raise StoreOpenError: it is not usable; one line says why.
+    """
+    pool = reactor.getThreadPool()
+    return deferToThreadPool(reactor, pool, _open_pool, uri, options, reactor)
+
+
+def _open_pool(uri: str, options: JsonObject, reactor: Any) -> IMessageStore:
+    kind = _messages()
+    driver = _driver(uri, kind)
+    if options:
+        known = MESSAGE_OPTIONS.get(_scheme(uri), getattr(driver, "options", None))
+        uri = with_options(uri, options, known)
+    store: IMessageStore = _opened(driver, uri, kind, reactor)
+    return store
+
+
+def _management() -> _Kind:
+    return _Kind(
+        "drivers.management_store",
+        plugins.MANAGEMENT_STORES,
+        IManagementStore,
+        MANAGEMENT_DRIVERS,
+    )
+
+
+def _messages() -> _Kind:
+    return _Kind(
+        "drivers.message_store", plugins.MESSAGE_STORES, IMessageStore, MESSAGE_DRIVERS
+    )
+
+
 def _open(
-    option: str,
-    uri: str,
-    drivers: Mapping[str, str],
-    open_embedded: Callable[[], Store],
-    reactor: Any,
+    kind: _Kind, uri: str, open_embedded: Callable[[], Store], reactor: Any
 ) -> Store:
     try:
         if not uri:
             return open_embedded()
-        opened: Store = _driver(uri, drivers)(uri, reactor)
+        opened: Store = _opened(_driver(uri, kind), uri, kind, reactor)
     except StoreOpenError as error:
-        raise StoreOpenError(f"{option}: {error}") from error
+        raise StoreOpenError(f"{kind.option}: {error}") from error
     return opened
 
 
-def _driver(uri: str, drivers: Mapping[str, str]) -> Driver:
-    scheme = uri.partition(":")[0]
-    if scheme not in drivers:
-        known = ", ".join(sorted(drivers))
-        raise StoreOpenError(f"there is no driver for {scheme!r}; known: {known}")
-    module, _, name = drivers[scheme].partition(":")
+def _scheme(uri: str) -> str:
+    return uri.partition(":")[0]
+
+
+def _driver(uri: str, kind: _Kind) -> Driver:
+    scheme = _scheme(uri)
+    if scheme not in kind.built_in:
+        return _driver_of_plugin(scheme, kind)
+    module, _, name = kind.built_in[scheme].partition(":")
     try:
         driver: Driver = getattr(import_module(module), name)
     except ImportError as error:
@@ -109,6 +189,34 @@ def _driver(uri: str, drivers: Mapping[str, str]) -> Driver:
             "docs/dependencies.rst names the extra that brings it"
         ) from error
     return driver
+
+
+def _driver_of_plugin(scheme: str, kind: _Kind) -> Driver:
+    provided = plugins.names(kind.group)
+    if scheme not in provided:
+        known = ", ".join(sorted([*kind.built_in, *provided]))
+        raise StoreOpenError(f"there is no driver for {scheme!r}; known: {known}")
+    driver: Driver = plugins.load(kind.group, scheme)
+    return driver
+
+
+def _opened(driver: Driver, uri: str, kind: _Kind, reactor: Any) -> Any:
+    try:
+        store = driver(uri, reactor)
+    except StoreOpenError:
+        raise
+    except Exception as error:
+        # Its text may repeat the URI, and that a password.
+        raise StoreOpenError(
+            f"the driver for {_scheme(uri)!r} does not take this URI "
+            f"({type(error).__name__}); look for a mistake in it"
+        ) from error
+    if not kind.interface.providedBy(store):
+        raise StoreOpenError(
+            f"what the driver for {_scheme(uri)!r} opens is no "
+            f"{kind.interface.__name__}"
+        )
+    return store
 
 
 def _embedded_management(path: str, reactor: Any) -> IManagementStore:

@@ -73,6 +73,19 @@ class MariaDBServer(ServerProcess):
         self.execute(f"CREATE DATABASE {name}")
         return name
 
+    def emptied(self, name: str) -> str:
+        """The name of a database of one's own, in which all tables are empty."""
+        self.execute(f"CREATE DATABASE IF NOT EXISTS {name}")
+        tables = self.execute(
+            f"SELECT table_name FROM information_schema.tables WHERE table_schema = "
+            f"'{name}' AND table_name <> 'schema_versions'"
+        )
+        # Rows may refer to each other, and all of them go.
+        at_once = "SET STATEMENT foreign_key_checks=0 FOR"
+        for (table,) in tables:
+            self.execute(f"{at_once} DELETE FROM {table}", name)
+        return name
+
     def uri(self, database: str, scheme: str = "mariadb") -> str:
         """What an operator would configure."""
         return f"{scheme}://root@127.0.0.1:{self.port}/{database}"

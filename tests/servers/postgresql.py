@@ -103,6 +103,21 @@ class PostgreSQLServer(ServerProcess):
         self.execute(f"CREATE DATABASE {name}")
         return name
 
+    def emptied(self, name: str) -> str:
+        """The name of a database of one's own, in which all tables are empty."""
+        found = self.execute(f"SELECT 1 FROM pg_database WHERE datname = '{name}'")
+        if not found:
+            self.execute(f"CREATE DATABASE {name}")
+        tables = self.execute(
+            "SELECT tablename FROM pg_tables WHERE schemaname = 'public' "
+            "AND tablename <> 'schema_versions'",
+            name,
+        )
+        if tables:
+            names = ", ".join(table for (table,) in tables)
+            self.execute(f"TRUNCATE {names} CASCADE", name)
+        return name
+
     def uri(self, database: str) -> str:
         """What an operator would configure."""
         return f"postgresql://mqsvc@127.0.0.1:{self.port}/{database}"

@@ -14,7 +14,6 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from attrs import frozen
-from bson.codec_options import DEFAULT_CODEC_OPTIONS
 from pymongo.errors import ConnectionFailure
 from twisted.internet.error import ConnectError, ConnectionClosed
 
@@ -125,5 +124,5 @@ class MongoClient:
                 await connection.make_indexes(collection, indexes)
             self._prepared = True
         # A new primary may not know yet of all that it has that a majority has it too.
-        await connection.settle()
+        await connection.settle(next(iter(self._indexes)))
         self._since.setdefault(protocol, next(self._moments))

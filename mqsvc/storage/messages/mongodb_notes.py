@@ -7,15 +7,16 @@ number of times, by anybody, early or late: a part that was done before finds no
 
 from __future__ import annotations
 
+from collections.abc import Coroutine, Iterator
 from contextlib import suppress
 from typing import Any
 
-from attrs import Factory, define, frozen
+from attrs import Factory, define, fields, frozen
 from bson import ObjectId
 from pymongo.errors import DuplicateKeyError
 
 from mqsvc.messaging.model import Destination
-from mqsvc.storage.messages.mongodb_client import Connection
+from mqsvc.storage.messages.mongodb_commands import Connection, together
 from mqsvc.storage.messages.mongodb_schema import CLAIMS, CLEARED, HIDDEN, MESSAGES
 
 Key = dict[str, str]
@@ -42,7 +43,10 @@ def key_of(destination: Destination) -> Key:
 
 @frozen
 class View:
-    """A destination at one moment, with nothing pending."""
+    """A destination at one moment, with nothing left to do.
+
+    :ivar altered: the version of the last commit that did more than append.
+    """
 
     key: Key
     owner: ObjectId
@@ -53,15 +57,13 @@ class View:
     claimed: int
     client: str | None
     run: int
+    altered: int
 
     @classmethod
     def of(cls, document: dict[str, Any]) -> View:
-        """What a document without a note says."""
-        return cls(
-            document["_id"],
-            *(document[name] for name in ("owner", "token", "version", "next")),
-            *(document[name] for name in ("total", "claimed", "client", "run")),
-        )
+        """What a document says whose note, if it has one, is carried out."""
+        names = [attribute.name for attribute in fields(cls)]
+        return cls(document["_id"], *(document[name] for name in names[1:]))
 
 
 @define
@@ -83,7 +85,7 @@ class Step:
     """What is to be changed, and what the caller is told.
 
     :ivar messages: new ones, with their positions.
-    :ivar claim: a new one.
+    :ivar claims: new ones.
     :ivar total: by how much the number of messages grows, without ``move``.
     :ivar sets: ids of messages, and the new values of some of their fields.
     :ivar gone: ids of messages to delete.
@@ -94,7 +96,7 @@ class Step:
 
     result: Any = None
     messages: list[Document] = Factory(list)
-    claim: dict[str, Any] | None = None
+    claims: list[Document] = Factory(list)
     client: str | None = None
     run: int | None = None
     total: int = 0
@@ -111,15 +113,18 @@ class Step:
     @property
     def idle(self) -> bool:
         """Whether nothing is to be changed."""
-        return not (
-            self.messages
-            or self.claim
+        return not (self.messages or self.alters or self.fence)
+
+    @property
+    def alters(self) -> bool:
+        """Whether it does more than append."""
+        return bool(
+            self.claims
             or self.sets
             or self.gone
             or self.set_claim
             or self.gone_claim
             or self.forget
-            or self.fence
         )
 
 
@@ -128,9 +133,10 @@ async def store(connection: Connection, step: Step, hidden: dict[str, Any]) -> N
     for message in step.messages:
         state = message["state"] % HIDDEN + HIDDEN
         message.update(hidden, _id=ObjectId(), state=state)
-    await connection.insert(MESSAGES, step.messages)
-    if step.claim is not None:
-        await connection.insert(CLAIMS, [{**step.claim, **hidden}])
+    await together(
+        connection.insert(MESSAGES, step.messages),
+        connection.insert(CLAIMS, [{**claim, **hidden} for claim in step.claims]),
+    )
 
 
 async def discard(connection: Connection, batch: ObjectId) -> None:
@@ -144,7 +150,7 @@ def note(view: View, step: Step, batch: ObjectId) -> dict[str, Any]:
     note: dict[str, Any] = {"version": view.version + 1, "then": {}}
     if step.messages:
         note["batch"] = batch
-    if step.claim:
+    if step.claims:
         note["claim_batch"] = batch
     if step.sets:
         note["sets"] = [{"ids": ids, "to": to} for ids, to in step.sets]
@@ -171,6 +177,8 @@ def commitment(step: Step, note: dict[str, Any], token: ObjectId) -> dict[str, A
     if step.forget:
         values |= {"owner": ObjectId(), "total": 0, "claimed": 0}
         values |= {"client": None, "run": 0, "lasting": 0}
+    if step.alters:
+        values["altered"] = note["version"]
     update = fence(token)
     update["$set"].update(values)
     if not step.forget:
@@ -191,15 +199,27 @@ def fence(token: ObjectId) -> dict[str, Any]:
 async def apply(connection: Connection, note: dict[str, Any]) -> None:
     """Change other documents; each part does nothing where it was done before."""
     version = note["version"]
-    await connection.update_many(MESSAGES, _message_updates(note, version))
+    await together(
+        connection.update_many(MESSAGES, _message_updates(note, version)),
+        connection.update_many(CLAIMS, _claim_updates(note, version)),
+        *_deletions(connection, note),
+    )
+
+
+def _deletions(
+    connection: Connection, note: dict[str, Any]
+) -> Iterator[Coroutine[Any, Any, None]]:
     if "gone" in note:
-        await connection.discard(MESSAGES, {"_id": {"$in": note["gone"]}})
-    await connection.update_many(CLAIMS, _claim_updates(note, version))
+        yield connection.discard(MESSAGES, {"_id": {"$in": note["gone"]}})
     if "gone_claim" in note:
-        await connection.discard(CLAIMS, {"_id": note["gone_claim"]})
+        yield connection.discard(CLAIMS, {"_id": note["gone_claim"]})
     if "forget" in note:
-        with suppress(DuplicateKeyError):
-            await connection.insert(CLEARED, [{"_id": note["forget"]}])
+        yield _mark_cleared(connection, note["forget"])
+
+
+async def _mark_cleared(connection: Connection, owner: ObjectId) -> None:
+    with suppress(DuplicateKeyError):
+        await connection.insert(CLEARED, [{"_id": owner}])
 
 
 Updates = list[tuple[Document, Document]]

@@ -9,11 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from bson import ObjectId
-
 from mqsvc.messaging.model import Message, Selection
 from mqsvc.storage.ids import format_id, parse_id
-from mqsvc.storage.messages.mongodb_client import Connection
+from mqsvc.storage.messages.mongodb_commands import Connection, together
+from mqsvc.storage.messages.mongodb_notes import View
 from mqsvc.storage.messages.mongodb_schema import (
     CLAIMED,
     CLAIMS,
@@ -58,19 +57,23 @@ def claimed_states(rows: Iterable[Row]) -> int:
     return sum(row["state"] == CLAIMED for row in rows)
 
 
-def _stored(owner: ObjectId, states: Sequence[int], now: int) -> Source:
-    """Messages in some states, by position."""
-    query = {"owner": owner, "state": {"$in": states}, "expires": {"$gt": now}}
-    return "in_order", query
+def _stored(view: View, states: Sequence[int], now: int) -> Source:
+    """Messages in some states, by position, without those of later steps."""
+    return "in_order", {
+        "owner": view.owner,
+        "state": {"$in": states},
+        "position": {"$lt": view.next},
+        "expires": {"$gt": now},
+    }
 
 
-def _due(owner: ObjectId, states: Sequence[int], now: int) -> Source:
+def _due(view: View, states: Sequence[int], now: int) -> Source:
     """Those whose delay or claim is over; few, for a sweep makes them ready."""
     over = {"ready": {"$gt": 0, "$lte": now}}
-    return "waiting", {**_stored(owner, states, now)[1], **over}
+    return "waiting", {**_stored(view, states, now)[1], **over}
 
 
-def _sources(owner: ObjectId, selection: Selection, now: int) -> list[Source]:
+def _sources(view: View, selection: Selection, now: int) -> list[Source]:
     """Where the messages of a selection are."""
     included = {
         DELAYED: selection.include_delayed,
@@ -78,8 +81,8 @@ def _sources(owner: ObjectId, selection: Selection, now: int) -> list[Source]:
     }
     whole = [READY, *(state for state in included if included[state])]
     due = [state for state in included if not included[state]]
-    sources = [_stored(owner, whole, now)]
-    return [*sources, _due(owner, due, now)] if due else sources
+    sources = [_stored(view, whole, now)]
+    return [*sources, _due(view, due, now)] if due else sources
 
 
 async def _first(
@@ -91,27 +94,29 @@ async def _first(
     fields: Sequence[str] | None = None,
 ) -> list[Row]:
     """The first messages of all sources in the order of a field."""
-    rows: list[Row] = []
-    for index, query in sources:
-        rows += await connection.find(
+    searches = [
+        connection.find(
             MESSAGES,
-            {**query, field: {"$gt": after}},
+            {**query, field: {**query.get(field, {}), "$gt": after}},
             sort={field: 1},
             limit=limit,
             fields=fields,
             index=index,
         )
+        for index, query in sources
+    ]
+    rows: list[Row] = [row for found in await together(*searches) for row in found]
     return sorted(rows, key=lambda row: row[field])[:limit]
 
 
 async def page(
-    connection: Connection, owner: ObjectId, selection: Selection, now: int
+    connection: Connection, view: View, selection: Selection, now: int
 ) -> list[Row]:
     """The messages of a selection."""
     after = (0, 0) if selection.after is None else parse_id(selection.after)
     if after is None:
         return []
-    sources = _sources(owner, selection, now)
+    sources = _sources(view, selection, now)
     if selection.hide_client is None:
         return await _first(connection, sources, "position", after[0], selection.limit)
     found = await _foreign(connection, sources, after[0], selection)
@@ -142,21 +147,21 @@ async def _foreign(
 
 
 async def free(
-    connection: Connection, owner: ObjectId, limit: int, now: int
+    connection: Connection, view: View, limit: int, now: int
 ) -> list[Row]:
     """The oldest messages that can be handed out."""
-    return await page(connection, owner, Selection(limit), now)
+    return await page(connection, view, Selection(limit), now)
 
 
 async def by_id(
-    connection: Connection, owner: ObjectId, message_ids: Sequence[str], now: int
+    connection: Connection, view: View, message_ids: Sequence[str], now: int
 ) -> list[Row]:
     """Existing messages, in the order asked for, each once."""
     wanted = dict.fromkeys(filter(None, map(parse_id, message_ids)))
     if not wanted:
         return []
-    index, query = _stored(owner, VISIBLE, now)
-    positions = [position for position, _ in wanted]
+    index, query = _stored(view, VISIBLE, now)
+    positions = [position for position, _ in wanted if position < view.next]
     rows = await connection.find(
         MESSAGES, {**query, "position": {"$in": positions}}, index=index
     )
@@ -165,10 +170,10 @@ async def by_id(
 
 
 async def by_claim(
-    connection: Connection, owner: ObjectId, claim_id: str, now: int
+    connection: Connection, view: View, claim_id: str, now: int
 ) -> list[Row]:
     """The messages of a live claim."""
-    query = {"owner": owner, "state": CLAIMED, "expires": {"$gt": now}}
+    query = {"owner": view.owner, "state": CLAIMED, "expires": {"$gt": now}}
     return await connection.find(
         MESSAGES,
         {**query, "claim": claim_id},
@@ -178,46 +183,43 @@ async def by_claim(
 
 
 async def live_claims(
-    connection: Connection, owner: ObjectId, claim_ids: Iterable[str], now: int
+    connection: Connection, view: View, claim_ids: Iterable[str], now: int
 ) -> list[Row]:
     """Those of some claims that are live, in this destination."""
-    query = {"owner": owner, "expires": {"$gt": now}, "batch": None}
+    query = {"owner": view.owner, "expires": {"$gt": now}, "batch": None}
     return await connection.find(CLAIMS, {**query, "_id": {"$in": list(claim_ids)}})
 
 
 async def ends(
-    connection: Connection, owner: ObjectId, now: int
+    connection: Connection, view: View, now: int
 ) -> tuple[Message | None, Message | None]:
     """The oldest and the newest message in any state."""
-    index, query = _stored(owner, VISIBLE, now)
-    found = [
-        messages_of(
-            await connection.find(
-                MESSAGES, query, sort={"position": direction}, limit=1, index=index
-            )
+    index, query = _stored(view, VISIBLE, now)
+    searches = [
+        connection.find(
+            MESSAGES, query, sort={"position": direction}, limit=1, index=index
         )
         for direction in (1, -1)
     ]
-    oldest, newest = (each[0] if each else None for each in found)
-    return oldest, newest
+    oldest, newest = (messages_of(found) for found in await together(*searches))
+    return next(iter(oldest), None), next(iter(newest), None)
 
 
-async def unswept(connection: Connection, owner: ObjectId, now: int) -> tuple[int, int]:
+async def unswept(connection: Connection, view: View, now: int) -> tuple[int, int]:
     """How many messages are counted although they expired; so for claimed ones."""
-    expired = {"expires": {"$lte": now}, "owner": owner}
-    visible = {"state": {"$in": VISIBLE}}
-    over = {"ready": {"$gt": 0, "$lte": now}}
-    return (
-        await connection.count(MESSAGES, {**expired, **visible}, "by_expiry"),
-        await connection.count(
-            MESSAGES, {"owner": owner, "state": CLAIMED, **over}, "waiting"
-        ),
+    earlier = {"owner": view.owner, "position": {"$lt": view.next}}
+    expired = {"expires": {"$lte": now}, "state": {"$in": VISIBLE}}
+    over = {"ready": {"$gt": 0, "$lte": now}, "state": CLAIMED}
+    counted, claimed = await together(
+        connection.count(MESSAGES, {**earlier, **expired}, "by_expiry"),
+        connection.count(MESSAGES, {**earlier, **over}, "waiting"),
     )
+    return counted, claimed
 
 
-async def next_ready(connection: Connection, owner: ObjectId, now: int) -> int | None:
+async def next_ready(connection: Connection, view: View, now: int) -> int | None:
     """The next end of a delay or claim."""
-    _, query = _stored(owner, (DELAYED, CLAIMED), now)
+    _, query = _stored(view, (DELAYED, CLAIMED), now)
     found = await connection.find(
         MESSAGES,
         {**query, "ready": {"$gt": now}},

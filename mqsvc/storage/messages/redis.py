@@ -44,6 +44,9 @@ if TYPE_CHECKING:
 LAST_POSITION = 2**53
 """Above every position; the last integer that is exact in a score."""
 
+REMEMBERED = frozenset({"claim", "clear", "pop", "post", "restore"})
+"""The scripts whose second try must not do again what the first one did."""
+
 Row = tuple[str, str, int, int, str, int]
 StoredRow = tuple[Row, int, int]
 Outcome = Literal["deleted", "free", "ended", "claimed"]
@@ -167,11 +170,10 @@ class RedisMessageStore(Service):
     ) -> Deferred[list[str]]:
         """Append messages."""
         new = [(each.ttl, each.delay, self._random()) for each in messages]
-        parameters = {"now": now, "client": client_id, "messages": new}
         return self._run(
             "post",
             destination,
-            {**parameters, "token": self._token(destination)},
+            {"now": now, "client": client_id, "messages": new},
             list[str],
             [each.body for each in messages],
         )
@@ -221,8 +223,7 @@ class RedisMessageStore(Service):
         self, destination: Destination, limit: int, now: int
     ) -> Deferred[list[Message]]:
         """Take and delete."""
-        parameters = {"now": now, "limit": limit, "token": self._token(destination)}
-        return self._listed("pop", destination, parameters)
+        return self._listed("pop", destination, {"now": now, "limit": limit})
 
     def claim(
         self,
@@ -241,7 +242,6 @@ class RedisMessageStore(Service):
             "ttl": ttl,
             "grace": grace,
             "limit": limit,
-            "token": self._token(destination),
         }
         targets: tuple[Destination, ...] = ()
         if dead_letter is not None:
@@ -299,8 +299,7 @@ class RedisMessageStore(Service):
 
     def clear(self, destination: Destination) -> Deferred[None]:
         """Forget everything of a destination."""
-        parameters = {"token": self._token(destination)}
-        return self._run("clear", destination, parameters, bool).addCallback(_done)
+        return self._run("clear", destination, {}, bool).addCallback(_done)
 
     def next_ready(self, destination: Destination, now: int) -> Deferred[int | None]:
         """The next end of a delay or claim."""
@@ -336,7 +335,6 @@ class RedisMessageStore(Service):
             {
                 "now": now,
                 "messages": [(*_origin(each), self._random()) for each in kept],
-                "token": self._token(destination),
             },
             list[str],
             [each.message.body for each in kept],
@@ -345,11 +343,6 @@ class RedisMessageStore(Service):
     def _random(self) -> str:
         """The random part of an id."""
         return f"{self._random_bits(RANDOM_BITS):010x}"
-
-    def _token(self, destination: Destination) -> str:
-        """The key by which Redis knows an operation again that is sent twice."""
-        random = self._random() + self._random()
-        return f"{destination_key(self._prefix, destination)}:op:{random}"
 
     def _rule(self, rule: DeadLetterRule, limit: int) -> Mapping[str, Any]:
         randoms = [self._random() for _ in range(limit)]
@@ -385,6 +378,10 @@ class RedisMessageStore(Service):
         targets: Sequence[Destination] = (),
     ) -> Deferred[Any]:
         keys = self._keys(destination, *targets)
+        if script in REMEMBERED:
+            # The key by which Redis knows an operation again that is sent twice.
+            token = f"{keys[2]}:op:{self._random()}{self._random()}"
+            parameters = {**parameters, "token": token}
         answer = self._scripts.run(script, keys, parameters, texts)
         return answer.addCallback(msgspec.msgpack.decode, type=type_)
 

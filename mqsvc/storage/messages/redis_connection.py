@@ -32,6 +32,7 @@ from mqsvc.storage.messages.redis_server import (
     parse_info,
     persistence_warning,
 )
+from mqsvc.storage.messages.redis_wire import Refusal, Replies, encode_command
 
 FIRST_PAUSE = 0.05
 LONGEST_PAUSE = 1.0
@@ -44,12 +45,30 @@ _NOT_NOW = ("READONLY", "LOADING", "MASTERDOWN")
 """Refusals that another connection may not meet, since it goes to another server."""
 
 
-class _Protocol(txredisapi.RedisProtocol):  # type: ignore[misc]
-    """A connection without conversion of what it receives."""
+class _Protocol(txredisapi.BaseRedisProtocol):  # type: ignore[misc]
+    """A connection that does not convert what it receives.
+
+    The reader of txredisapi gives one reply in each turn of the reactor; here all that
+    came together are answered together, and so are the commands that follow them.
+    """
 
     def __init__(self, reactor: Any, timeout: float) -> None:
         super().__init__(charset=None, replyTimeout=timeout, convertNumbers=False)
         self.callLater = reactor.callLater
+        self._replies = Replies()
+
+    def dataReceived(self, data: bytes, unpause: bool = False) -> None:
+        """Give each reply to the command that waits for it."""
+        try:
+            replies = self._replies.feed(data)
+        except ValueError:
+            self.transport.abortConnection()
+            return
+        for reply in replies:
+            self.replyReceived(reply)
+
+    def _build_command(self, *words: Argument, **_: object) -> bytes:
+        return encode_command(words)
 
 
 @define
@@ -176,7 +195,7 @@ class RedisConnection:
             except txredisapi.ConnectionError:
                 # Those that wait are told of the loss before the connection knows.
                 await deferLater(self._reactor, 0)
-            except txredisapi.ResponseError as error:
+            except Refusal as error:
                 raise self._refused(protocol, str(error)) from error
         raise StoreUnavailable
 
@@ -295,7 +314,7 @@ class RedisConnection:
         """When it saves snapshots; empty is never, none is unknown."""
         try:
             _, value = await protocol.execute_command("CONFIG", "GET", "save")
-        except (txredisapi.ResponseError, ValueError):
+        except (Refusal, ValueError):
             return None
         return str(value.decode())
 

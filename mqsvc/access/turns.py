@@ -1,0 +1,107 @@
+"""Turns: one project's flood of requests does not make the others wait.
+
+A request that may not begin at once stands in the line of its project, and the lines
+are served one after the other, one request each. What bounds the wait of a quiet
+project is then the number of projects that are busy, not that of their requests.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+
+STARTS = 8
+"""Requests that begin between two looks of the reactor at its connections.
+
+Few enough for a new request to be seen soon, many enough for looks to cost little.
+"""
+
+MAX_RUNNING = 32
+"""Requests of one project that are under way at one time."""
+
+
+class Turns:
+    """Decides which request may begin.
+
+    :param clock: only its next turn is needed, no time.
+    """
+
+    def __init__(self, clock: IReactorTime) -> None:
+        self._clock = clock
+        self._lines: OrderedDict[str, deque[Deferred[None]]] = OrderedDict()
+        self._running: dict[str, int] = {}
+        self._starts = 0
+        self._next: IDelayedCall | None = None
+
+    def may_begin(self, project: str) -> bool:
+        """Begin a request if it need not wait; :meth:`leave` has to follow."""
+        if (
+            self._starts >= STARTS
+            or project in self._lines
+            or self._running.get(project, 0) >= MAX_RUNNING
+        ):
+            return False
+        self._begin(project)
+        return True
+
+    def wait(self, project: str) -> Deferred[None]:
+        """Fires when a request has begun; who cancels it has not begun."""
+        turn: Deferred[None] = Deferred(lambda turn: self._give_up(project, turn))
+        self._lines.setdefault(project, deque()).append(turn)
+        self._come_back()
+        return turn
+
+    def leave(self, project: str) -> None:
+        """A request is over."""
+        running = self._running[project] - 1
+        if running:
+            self._running[project] = running
+        else:
+            del self._running[project]
+        if project in self._lines:
+            self._come_back()
+
+    def finish(self) -> None:
+        """Let everybody who waits begin now."""
+        for line in self._lines.values():
+            for turn in line:
+                turn.callback(None)
+        self._lines.clear()
+        if self._next is not None:
+            self._next.cancel()
+            self._next = None
+
+    def _begin(self, project: str) -> None:
+        self._running[project] = self._running.get(project, 0) + 1
+        self._starts += 1
+        self._come_back()
+
+    def _give_up(self, project: str, turn: Deferred[None]) -> None:
+        line = self._lines[project]
+        line.remove(turn)
+        if not line:
+            del self._lines[project]
+
+    def _come_back(self) -> None:
+        if self._next is None:
+            self._next = self._clock.callLater(0, self._serve)
+
+    def _serve(self) -> None:
+        self._next = None
+        self._starts = 0
+        # Once around at most for lines whose project is at its bound.
+        blocked = 0
+        while self._lines and self._starts < STARTS and blocked < len(self._lines):
+            project, line = self._lines.popitem(last=False)
+            if self._running.get(project, 0) >= MAX_RUNNING:
+                self._lines[project] = line
+                blocked += 1
+                continue
+            blocked = 0
+            turn = line.popleft()
+            if line:
+                self._lines[project] = line
+            self._begin(project)
+            turn.callback(None)

@@ -1,0 +1,9 @@
+"""The REST suite over the stores that ``TEST_STORES`` names, for ``scripts/matrix``."""
+
+from __future__ import annotations
+
+import os
+
+from tests.matrix import Combination, rest_tests
+
+globals().update(rest_tests(Combination.named(os.environ["TEST_STORES"]), __name__))
