@@ -34,6 +34,9 @@ RESERVED_VARIABLES = frozenset({"MQSVC_CONFIG", "MQSVC_VENV"})
 SERVICE_VARIABLES = ("MQSVC_SERVICE_", "MQSVC_PORT")
 """What Kubernetes puts beside a service of this name; its processes ignore them."""
 
+FREE = "stages"
+"""The group of tables whose options are declared elsewhere; only a file has them."""
+
 NOT_GREATER = (
     ("transport.default_message_ttl", "transport.max_message_ttl"),
     ("transport.default_message_delay", "transport.max_message_delay"),
@@ -78,19 +81,55 @@ class Drivers(Secrets, frozen=True, forbid_unknown_fields=True, kw_only=True):
     management_store: str = ""
 
 
+class Storage(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The ``storage`` group.
+
+    :ivar message_pipeline: names of stages before the message store, outermost first.
+    """
+
+    message_pipeline: tuple[Text, ...] = ()
+
+
+class Encryption(Secrets, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The ``encryption`` group.
+
+    :ivar keys: as ``ID:BASE64``; the first one encrypts.
+    """
+
+    keys: tuple[str, ...] = ()
+
+
+@frozen
+class FreeTables:
+    """Tables of the file whose options are not declared here.
+
+    :ivar by_name: for each table what it holds; never shown, it may hold secrets.
+    """
+
+    by_name: Mapping[str, Mapping[str, Any]] = attribute(factory=dict, repr=False)
+
+
 class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Every option; etc/mqsvc.toml says what each one does."""
+    """Every option; etc/mqsvc.toml says what each one does.
+
+    :ivar stages: the options of each stage, ``[stages.NAME]`` in the file.
+    """
 
     admin_mode: bool = False
     auth_strategy: str = ""
     data_dir: Text = "mqsvc-data"
     enable_checksum: bool = False
+    enable_virtual_pool: bool = True
     http: Text = "tcp:8888:interface=127.0.0.1"
+    pooling: bool = False
     websocket: str = ""
     workers: Annotated[int, Meta(ge=1)] = 1
     transport: Limits = field(default_factory=Limits)
     signed_url: SignedUrl = field(default_factory=SignedUrl)
     drivers: Drivers = field(default_factory=Drivers)
+    storage: Storage = field(default_factory=Storage)
+    encryption: Encryption = field(default_factory=Encryption)
+    stages: FreeTables = field(default_factory=FreeTables)
 
 
 @frozen
@@ -145,10 +184,13 @@ def load(
     options = known_options()
     given: dict[str, Given] = {}
     values: dict[str, Any] = {}
-    for entry in _all_given(path, environ, overrides, options):
+    document = {} if path is None else _document(path)
+    free = _free_tables(path, document.pop(FREE, {}))
+    for entry in _all_given(path, document, environ, overrides, options):
         given[entry.option.name] = entry
         values[entry.option.name] = _converted(entry)
     settings = msgspec.convert(_nested(values), Settings)
+    settings = structs.replace(settings, **{FREE: free})
     _check_available(settings, given)
     _check_pairs(settings, given)
     return settings
@@ -156,6 +198,8 @@ def load(
 
 def _declared() -> Iterator[Option]:
     for outer in structs.fields(Settings):
+        if outer.type is FreeTables:
+            continue
         if not (isinstance(outer.type, type) and issubclass(outer.type, Struct)):
             yield Option(outer.name, outer.type)
             continue
@@ -166,19 +210,22 @@ def _declared() -> Iterator[Option]:
 
 def _all_given(
     path: str | None,
+    document: Mapping[str, Any],
     environ: Mapping[str, str],
     overrides: Sequence[str],
     options: Mapping[str, Option],
 ) -> Iterator[Given]:
     if path is not None:
-        yield from _given_in_file(path, options)
+        yield from _given_in_file(path, document, options)
     yield from _given_in_environment(environ, options)
     yield from _given_as_overrides(overrides, options)
 
 
-def _given_in_file(path: str, options: Mapping[str, Option]) -> Iterator[Given]:
+def _given_in_file(
+    path: str, document: Mapping[str, Any], options: Mapping[str, Option]
+) -> Iterator[Given]:
     groups = {name.partition(".")[0] for name in options if "." in name}
-    for name, value in _document(path).items():
+    for name, value in document.items():
         if name not in groups:
             yield Given(path, _find(path, name, options), value, is_text=False)
             continue
@@ -187,6 +234,19 @@ def _given_in_file(path: str, options: Mapping[str, Option]) -> Iterator[Given]:
         for inner, each in value.items():
             option = _find(path, f"{name}.{inner}", options)
             yield Given(path, option, each, is_text=False)
+
+
+def _free_tables(path: str | None, tables: Any) -> FreeTables:
+    if not isinstance(tables, dict):
+        raise ConfigError(
+            f"{path}: {FREE} is a group of groups, expected [{FREE}.NAME]"
+        )
+    for name, table in tables.items():
+        if not isinstance(table, dict):
+            raise ConfigError(
+                f"{path}: {FREE}.{name} is a group, expected [{FREE}.{name}]"
+            )
+    return FreeTables(tables)
 
 
 def _document(path: str) -> dict[str, Any]:
@@ -235,6 +295,8 @@ def _find(origin: str, name: str, options: Mapping[str, Option]) -> Option:
 def _nearest(name: str, known: Collection[str]) -> str:
     if any(each.startswith((f"{name}.", f"{name}__")) for each in known):
         return "; it is a group, name one of its options"
+    if name.lower().removeprefix("mqsvc_").startswith(FREE):
+        return f"; options of stages stand in the file, as [{FREE}.NAME]"
     nearest = difflib.get_close_matches(name, known, n=1)
     if nearest:
         return f"; did you mean {nearest[0]}?"

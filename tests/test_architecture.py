@@ -28,7 +28,7 @@ MAY_IMPORT = {
     ),
     "mqsvc.messaging": (
         *("mqsvc.messaging", "mqsvc.storage.interfaces", "mqsvc.storage.ids"),
-        *("mqsvc.wire.codec", "mqsvc.bus"),
+        *("mqsvc.storage.errors", "mqsvc.wire.codec", "mqsvc.bus"),
         *EVERYBODY,
     ),
     "mqsvc.access": (

@@ -48,7 +48,7 @@ def identify(headers: Headers, limits: Limits) -> Caller:
 
     :raise InvalidHeader: one is missing or malformed.
     """
-    client_id = _client_id(headers("Client-ID"), limits)
+    client_id = client_id_of(headers, limits)
     project = project_of(headers)
     if project is None:
         raise InvalidHeader("Project-Id Missing", "The X-Project-ID header is missing.")
@@ -56,8 +56,13 @@ def identify(headers: Headers, limits: Limits) -> Caller:
         raise InvalidHeader(
             "Empty project header not allowed", "The X-Project-ID header is empty."
         )
+    return Caller(project, client_id, roles_of(headers))
+
+
+def roles_of(headers: Headers) -> frozenset[str]:
+    """The roles that a caller claims to have, in lower case."""
     roles = (role.strip().lower() for role in (headers("X-Roles") or "").split(","))
-    return Caller(project, client_id, frozenset(filter(None, roles)))
+    return frozenset(filter(None, roles))
 
 
 def project_of(headers: Headers) -> str | None:
@@ -66,7 +71,12 @@ def project_of(headers: Headers) -> str | None:
     return headers("X-Tenant-ID") if project is None else project
 
 
-def _client_id(text: str | None, limits: Limits) -> str:
+def client_id_of(headers: Headers, limits: Limits) -> str:
+    """The client that a request says it comes from; UUIDs as 32 digits.
+
+    :raise InvalidHeader: it does not say, or not in the form that is configured.
+    """
+    text = headers("Client-ID")
     if text is None:
         raise InvalidHeader("Missing header value", "The Client-ID header is missing.")
     if limits.client_id_uuid_safe == "strict":

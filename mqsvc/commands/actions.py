@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import closing
+from functools import partial
 from typing import Any, BinaryIO
 
 from twisted.internet.threads import deferToThread
@@ -10,10 +11,18 @@ from twisted.internet.threads import deferToThread
 from mqsvc.clock import Now, milliseconds
 from mqsvc.commands.exporting import Exporter, count_messages
 from mqsvc.commands.files import open_input, open_output
-from mqsvc.commands.importing import Check, Importer, ImportStopped, Outcome, Wanted
+from mqsvc.commands.importing import (
+    Check,
+    Importer,
+    ImportStopped,
+    Outcome,
+    Read,
+    Wanted,
+)
 from mqsvc.commands.interruption import Interrupted, Interruption
 from mqsvc.commands.options import ExportOptions, ImportOptions
 from mqsvc.commands.progress import is_watched, shown_progress
+from mqsvc.commands.reading import Reading
 from mqsvc.commands.stores import OpenStores, started_stores
 
 
@@ -35,7 +44,7 @@ async def export_to_file(
                     now=now,
                     interruption=interruption,
                     advance=advance,
-                    write_bytes=output.write,
+                    write=partial(deferToThread, output.write),
                     project=options["project"],
                     has_messages=not options["without-messages"],
                 )
@@ -66,18 +75,22 @@ async def import_from_file(
     with closing(open_input(options["file"])) as file:
         async with started_stores(options.settings, reactor, may_be_new=True) as stores:
             parts = (stores, milliseconds(reactor), interruption, wanted)
-            counts = await Check(*parts).run(file)
+            counts = await Check(*parts).run(_reading(file))
             with shown_progress("import", counts.messages) as advance:
-                outcome = await _import(Importer(*parts, advance), file)
+                outcome = await _import(Importer(*parts, advance), _reading(file))
     return (
         f"imported {outcome.done}; of these there already: {outcome.existing}, "
         f"expired: {outcome.expired}"
     )
 
 
-async def _import(importer: Importer, file: BinaryIO) -> Outcome:
+def _reading(file: BinaryIO) -> Read:
+    return partial(deferToThread, Reading(file).batch)
+
+
+async def _import(importer: Importer, read: Read) -> Outcome:
     try:
-        await importer.run(file)
+        await importer.run(read)
     except (ImportStopped, Interrupted) as error:
         raise type(error)(
             f"{error}; lines before {importer.next_line} are done; to go on give "

@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from typing import TypeVar
 
 from attrs import field, frozen
-from twisted.internet.threads import deferToThread
 
 from mqsvc.clock import Now
 from mqsvc.commands.interruption import Interruption
@@ -24,6 +23,7 @@ from mqsvc.commands.lines import (
 from mqsvc.commands.progress import Advance
 from mqsvc.commands.stores import OpenStores
 from mqsvc.messaging.model import Destination, Kind, Record
+from mqsvc.storage.interfaces import IManagementStore
 
 Item = TypeVar("Item")
 Mark = TypeVar("Mark")
@@ -47,28 +47,34 @@ async def _pages(
         start = mark_of(page[-1])
 
 
-async def records(stores: OpenStores, project: str | None) -> AsyncIterator[Record]:
+def _all_records(management: IManagementStore) -> AsyncIterator[list[Record]]:
+    return _pages(
+        lambda after: management.records(PAGE, after),
+        lambda record: record.destination,
+        None,
+    )
+
+
+def _records_of(
+    management: IManagementStore, project: str, kind: Kind
+) -> AsyncIterator[list[Record]]:
+    return _pages(
+        lambda after: management.page(project, kind, PAGE, after),
+        lambda record: record.destination.name,
+        "",
+    )
+
+
+async def records(
+    management: IManagementStore, project: str | None
+) -> AsyncIterator[Record]:
     """The records of one project, or of all."""
-    management = stores.management
     if project is None:
-        pages = [
-            _pages(
-                lambda after: management.records(PAGE, after),
-                lambda record: record.destination,
-                None,
-            )
-        ]
+        parts = [_all_records(management)]
     else:
-        pages = [
-            _pages(
-                lambda after, kind=kind: management.page(project, kind, PAGE, after),
-                lambda record: record.destination.name,
-                "",
-            )
-            for kind in Kind
-        ]
-    for each in pages:
-        async for page in each:
+        parts = [_records_of(management, project, kind) for kind in Kind]
+    for part in parts:
+        async for page in part:
             for record in page:
                 yield record
 
@@ -76,7 +82,7 @@ async def records(stores: OpenStores, project: str | None) -> AsyncIterator[Reco
 async def count_messages(stores: OpenStores, project: str | None, now: Now) -> int:
     """How many messages an export would hold, for whoever watches it."""
     total = 0
-    async for record in records(stores, project):
+    async for record in records(stores.management, project):
         total += (await stores.messages.stats(record.destination, now())).total
     return total
 
@@ -85,7 +91,7 @@ async def count_messages(stores: OpenStores, project: str | None, now: Now) -> i
 class Exporter:
     """One export.
 
-    :ivar _write_bytes: appends to the file, blocking.
+    :ivar _write: appends to the file; fires when there is room for more.
     :ivar _project: the only one to be exported; none is all of them.
     :ivar _has_messages: whether messages are exported at all.
     :ivar _advance: told how many more messages were written.
@@ -95,7 +101,7 @@ class Exporter:
     _now: Now
     _interruption: Interruption
     _advance: Advance
-    _write_bytes: Callable[[bytes], None]
+    _write: Callable[[bytes], Awaitable[None]]
     _project: str | None = None
     _has_messages: bool = True
     _counts: End = field(factory=End, init=False)
@@ -105,12 +111,12 @@ class Exporter:
 
         :raise Interrupted: not all of it was written.
         """
-        await self._write([encode(Header())])
+        await self._append(encode(Header()))
         if self._project is None and self._stores.records.placement is not None:
             await self._pools()
-        async for record in records(self._stores, self._project):
+        async for record in records(self._stores.management, self._project):
             await self._record(record)
-        await self._write([encode(self._counts)])
+        await self._append(encode(self._counts))
         return self._counts
 
     async def _pools(self) -> None:
@@ -158,8 +164,8 @@ class Exporter:
         for line in lines:
             encoded.append(encode(line))
             self._counts.count(line)
-        await self._write(encoded)
+        await self._append(b"".join(encoded))
 
-    async def _write(self, encoded: list[bytes]) -> None:
+    async def _append(self, data: bytes) -> None:
         self._interruption.check()
-        await deferToThread(self._write_bytes, b"".join(encoded))
+        await self._write(data)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from typing import BinaryIO
+from collections.abc import Awaitable, Callable, Sequence
 
 from attrs import define, field, frozen
-from twisted.internet.threads import deferToThread
 
 from mqsvc.clock import Now
 from mqsvc.commands.interruption import Interruption
@@ -19,10 +17,13 @@ from mqsvc.commands.lines import (
     SubscriptionLine,
 )
 from mqsvc.commands.progress import Advance
-from mqsvc.commands.reading import Entry, Reading
+from mqsvc.commands.reading import Entry
 from mqsvc.commands.stores import OpenStores
 from mqsvc.messaging.errors import MessagingError, PoolDoesNotExist
 from mqsvc.messaging.model import Destination, Subscription
+
+Read = Callable[[], Awaitable[list[Entry]]]
+"""The next lines of the file; none at its end."""
 
 MAX_MESSAGES = 100
 MAX_BYTES = 2**20
@@ -75,12 +76,6 @@ class Outcome:
     expired: int = 0
 
 
-async def _batches(file: BinaryIO) -> AsyncIterator[list[Entry]]:
-    reading = Reading(file)
-    while batch := await deferToThread(reading.batch):
-        yield batch
-
-
 @frozen
 class Check:
     """The first way through a file, which changes nothing."""
@@ -90,16 +85,15 @@ class Check:
     _interruption: Interruption
     _wanted: Wanted
 
-    async def run(self, file: BinaryIO) -> End:
+    async def run(self, read: Read) -> End:
         """See that all of a file can be imported.
 
         :return: fires with how much there is to do.
-        :raise FormatError: a line is wrong.
         :raise ImportRefused: a queue or topic holds messages.
         :raise Interrupted: that was requested.
         """
         counts, unchecked = End(), None
-        async for batch in _batches(file):
+        while batch := await read():
             self._interruption.check()
             for entry in filter(self._wanted.includes, batch):
                 counts.count(entry.line)
@@ -140,13 +134,13 @@ class Importer:
     next_line: int = field(default=1, init=False)
     _waiting: list[Entry] = field(factory=list, init=False)
 
-    async def run(self, file: BinaryIO) -> None:
+    async def run(self, read: Read) -> None:
         """Import a file that was checked.
 
         :raise ImportStopped: a store refused a line, or did not answer.
         :raise Interrupted: that was requested.
         """
-        async for batch in _batches(file):
+        while batch := await read():
             for entry in filter(self._wanted.includes, batch):
                 await self._take(entry)
         await self._restore_waiting()

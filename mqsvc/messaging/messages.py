@@ -96,9 +96,7 @@ class Messages:
     ) -> list[str]:
         async with self._occupancy.shared(destination):
             await self._records.ensure(destination)
-            ids = await self._store.post(
-                destination, messages, client_id, self._now()
-            )
+            ids = await self._store.post(destination, messages, client_id, self._now())
         self._bus.publish(destination)
         return ids
 

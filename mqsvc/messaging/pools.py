@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Mapping
-from typing import Any, TypeVar
-from urllib.parse import parse_qsl, unquote, urlsplit
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import unquote, urlsplit
 
 from attrs import evolve, frozen
-from twisted.internet.defer import Deferred, DeferredLock
+from twisted.internet.defer import DeferredLock
 
 from mqsvc.messaging import checks
 from mqsvc.messaging.errors import (
@@ -21,8 +21,6 @@ from mqsvc.messaging.model import Pool
 from mqsvc.messaging.shield import shielded
 from mqsvc.storage.errors import StoreOpenError
 from mqsvc.storage.interfaces import IManagementStore, IPooledMessageStore
-
-Result = TypeVar("Result")
 
 MAX_WEIGHT = 2**32 - 1
 
@@ -58,7 +56,8 @@ class Pools:
         for member in _REQUIRED:
             if member not in values:
                 raise InvalidBody(f"Missing parameter '{member}' in the body.")
-        await self._in_turn(self._keep(Pool(name, **values), "create"))
+        pool = Pool(name, **values)
+        await shielded(self._one_at_a_time.run(self._keep, pool, "create"))
 
     async def change(self, name: str, document: Any) -> Pool:
         """Change some of what a pool has; an empty flavor is none.
@@ -73,7 +72,7 @@ class Pools:
         values = _values(checks.mapping(document, "The body"))
         if not values:
             raise InvalidBody(f"At least one of {', '.join(_MEMBERS)} is needed.")
-        return await self._in_turn(self._change(name, values))
+        return await shielded(self._one_at_a_time.run(self._change, name, values))
 
     async def _change(self, name: str, values: Mapping[str, Any]) -> Pool:
         changed = evolve(await self.get(name), **values)
@@ -84,7 +83,8 @@ class Pools:
         try:
             await self._pooled.check(pool.uri, pool.options)
         except StoreOpenError as error:
-            raise UnusablePool(action, _without_secrets(error, pool.uri)) from error
+            reason = _without_password(str(error), pool.uri)
+            raise UnusablePool(action, f"No store works with this: {reason}") from None
         await self._management.put_pool(pool)
         self._pooled.forget_pool(pool.name)
 
@@ -112,7 +112,7 @@ class Pools:
         :raise PoolInUse: queues or topics have their messages there, or it is the last
             one of a flavor.
         """
-        await self._in_turn(self._delete(name))
+        await shielded(self._one_at_a_time.run(self._delete, name))
 
     async def _delete(self, name: str) -> None:
         try:
@@ -123,15 +123,6 @@ class Pools:
                 "meanwhile."
             ) from error
         self._pooled.forget_pool(name)
-
-    async def _in_turn(self, step: Awaitable[Result]) -> Result:
-        """Nobody else changes the catalog meanwhile, also if the caller leaves."""
-
-        async def run() -> Result:
-            return await step
-
-        done = self._one_at_a_time.run(lambda: Deferred.fromCoroutine(run()))
-        return await shielded(done)
 
 
 def _values(document: Mapping[str, Any]) -> dict[str, Any]:
@@ -154,6 +145,13 @@ def _weight(value: Any) -> int:
     return int(value)
 
 
-def _without_secrets(error: StoreOpenError, uri: str) -> str:
-    """What an error says, less whatever of the URI may be a password."""
-    ...
+def _without_password(text: str, uri: str) -> str:
+    """A text in which nothing is left of the password in a URI."""
+    try:
+        userinfo = urlsplit(uri).netloc.rpartition("@")[0]
+    except ValueError:
+        return "This URI cannot be read."
+    password = userinfo.partition(":")[2]
+    for secret in filter(None, (password, unquote(password))):
+        text = text.replace(secret, "***")
+    return text

@@ -124,7 +124,7 @@ class Queues:
         return changed
 
     def _is_relocation(self, record: Record, changed: JsonObject) -> bool:
-        """Whether another flavor is asked for; without pools it is a key like others."""
+        """Whether another flavor is asked for; without pools it is a key like any."""
         before, after = record.metadata.get(FLAVOR), changed.get(FLAVOR)
         return self._relocation is not None and before != after
 

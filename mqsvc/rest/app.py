@@ -25,9 +25,11 @@ from mqsvc.messaging.limits import Limits
 from mqsvc.messaging.model import Kind
 from mqsvc.messaging.operations import Operations
 from mqsvc.rest.claims import ClaimResource
+from mqsvc.rest.flavors import FlavorResource
 from mqsvc.rest.home import HomeResource
 from mqsvc.rest.messages import MessageResource
 from mqsvc.rest.node import NodeResource
+from mqsvc.rest.pools import PoolResource
 from mqsvc.rest.queues import QueueResource
 from mqsvc.rest.route import Entrance, Route
 from mqsvc.rest.shapes import Shapes
@@ -52,16 +54,23 @@ def make_site(
     *,
     secret_key: str | None = None,
     admin_mode: bool = False,
+    pooling: bool = False,
     enable_checksum: bool = False,
 ) -> CountingSite:
-    """The HTTP API, ready to listen."""
+    """The HTTP API, ready to listen.
+
+    :param admin_mode: whether there are resources for administrators.
+    :param pooling: whether pools and flavors are among them.
+    """
     now, signed_urls = milliseconds(clock), SignedUrls(secret_key)
     shapes = Shapes(now, enable_checksum)
     routes = [
-        *HomeResource(admin_mode).routes(),
+        *HomeResource(admin_mode, pooling).routes(),
         *NodeResource(operations.health, admin_mode).routes(),
         *ClaimResource(operations.claims, shapes).routes(),
     ]
+    if admin_mode and pooling:
+        routes += _administration(operations)
     for kind in Kind:
         queues = QueueResource(operations.queues, signed_urls, shapes, now, kind)
         routes += queues.routes()
@@ -70,6 +79,16 @@ def make_site(
     app = _make_app(routes, Entrance(signed_urls, limits, now))
     largest = max(limits.max_messages_post_size, limits.max_queue_metadata, LEAST_KEPT)
     return CountingSite(Front(app), largest, operations.waiting.finish)
+
+
+def _administration(operations: Operations) -> list[Route]:
+    administration = operations.administration
+    if administration is None:
+        raise ValueError("with pooling, the operations must be over a pooled store")
+    return [
+        *PoolResource(administration.pools).routes(),
+        *FlavorResource(administration.flavors).routes(),
+    ]
 
 
 def _make_app(routes: Sequence[Route], entrance: Entrance) -> Klein:

@@ -64,6 +64,11 @@ class Call:
         """The path of the destination."""
         return path_of(self.destination)
 
+    @property
+    def target(self) -> str:
+        """The path as it was asked for, with its query."""
+        return "/" + self._request.uri.decode("latin-1").lstrip("/")
+
     @cached_property
     def query(self) -> Query:
         """The query parameters."""

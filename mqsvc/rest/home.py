@@ -114,6 +114,18 @@ _RELATIONS: tuple[tuple[str, str, str, dict[str, str]], ...] = (
     ("ping", "/v2/ping", "GET", {}),
 )
 
+_ADMINISTRATION: tuple[tuple[str, str, str, dict[str, str]], ...] = (
+    ("pools", "/v2/pools{?detailed,limit,marker}", "GET", {"limit": "pool_limit"}),
+    ("pool", "/v2/pools/{pool_name}", "GET PUT PATCH DELETE", {}),
+    (
+        "flavors",
+        "/v2/flavors{?detailed,limit,marker}",
+        "GET",
+        {"limit": "flavor_limit"},
+    ),
+    ("flavor", "/v2/flavors/{flavor_name}", "GET PUT PATCH DELETE", {}),
+)
+
 _VARIABLES = re.compile(r"\{\??([^}]*)\}")
 
 
@@ -122,13 +134,15 @@ class HomeResource:
     """Handlers for the home documents.
 
     :ivar _admin_mode: whether the administrative resources exist here.
+    :ivar _pooling: whether pools and flavors are among them.
     """
 
     _admin_mode: bool
+    _pooling: bool
 
     def routes(self) -> list[Route]:
         """The table of paths."""
-        document = home_document(self._admin_mode)
+        document = home_document(self._admin_mode, self._pooling)
         body = json.dumps(document, indent=4).encode()
 
         async def home(_: Call) -> Answer:
@@ -146,11 +160,12 @@ async def _versions(_: Call) -> Answer:
     return Answer(300, _VERSIONS)
 
 
-def home_document(admin_mode: bool) -> dict[str, Any]:
+def home_document(admin_mode: bool, pooling: bool) -> dict[str, Any]:
     """The JSON Home document of this process."""
+    relations = [*_RELATIONS, *(_ADMINISTRATION if admin_mode and pooling else ())]
     resources = {
         f"rel/{name}": _relation(template, methods, renamed)
-        for name, template, methods, renamed in _RELATIONS
+        for name, template, methods, renamed in relations
     }
     if admin_mode:
         resources["rel/health"] = {"href": "/v2/health", "hints": _hints("GET")}

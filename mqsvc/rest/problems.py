@@ -16,6 +16,7 @@ from mqsvc.messaging.errors import (
     MessagingError,
     MethodNotAllowed,
     NotAcceptable,
+    UnusableFlavor,
 )
 from mqsvc.rest.answer import Answer
 
@@ -62,7 +63,7 @@ def answer_of(error: MessagingError, request: IRequest) -> Answer:
     headers = {"vary": "Accept"}
     if isinstance(error, MethodNotAllowed):
         headers["allow"] = ", ".join(error.allowed)
-    if isinstance(error, Conflict) and error.location is not None:
+    if isinstance(error, Conflict | UnusableFlavor) and error.location is not None:
         headers["location"] = error.location
     content_type, body = _body(error, request)
     return Answer(error.status, body, headers, content_type)

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from typing import Any
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, urlencode
 
 from twisted.logger import Logger
-
-from mqsvc.storage.errors import StoreOpenError
 
 log = Logger()
 
@@ -22,7 +20,6 @@ def with_options(
     number or truth value, is left out with a warning.
 
     :param known: the names that its driver knows, in small letters; none is all.
-    :raise StoreOpenError: the URI is malformed.
     """
     texts = {name.lower(): _text(value) for name, value in options.items()}
     usable = {
@@ -32,8 +29,8 @@ def with_options(
     }
     if unusable := sorted(texts.keys() - usable.keys()):
         log.warn(
-            "Options of a pool with a URI {scheme}://... are left out, since its driver "
-            "cannot use them: {names}",
+            "Options of a pool at {scheme}://... are left out, since its driver cannot "
+            "use them: {names}",
             scheme=uri.partition(":")[0],
             names=", ".join(unusable),
         )
@@ -47,18 +44,13 @@ def _text(value: object) -> str | None:
 
 
 def _replaced(uri: str, options: Mapping[str, str]) -> str:
-    try:
-        parts = urlsplit(uri)
-    except ValueError as error:
-        raise StoreOpenError("this URI is malformed") from error
+    place, _, query = uri.partition("?")
+    if "/" not in place.partition("://")[2]:
+        # Some drivers want a path before a query.
+        place += "/"
     kept = [
         (name, text)
-        for name, text in parse_qsl(parts.query, keep_blank_values=True)
+        for name, text in parse_qsl(query, keep_blank_values=True)
         if name.lower() not in options
     ]
-    # Some drivers want a path before a query.
-    return urlunsplit(
-        parts._replace(
-            path=parts.path or "/", query=urlencode([*kept, *options.items()])
-        )
-    )
+    return f"{place}?{urlencode([*kept, *options.items()])}"

@@ -14,6 +14,7 @@ from mqsvc.messaging.limits import Limits
 from mqsvc.messaging.messages import View
 from mqsvc.messaging.model import Claim, Destination, Kind
 from mqsvc.messaging.operations import Operations
+from mqsvc.messaging.records import Records
 from tests.messaging.stores import Watched, open_management, open_messages
 
 EPOCH = 1_800_000_000
@@ -48,7 +49,10 @@ class OperationsTestCase(SynchronousTestCase):
 
     def over(self, management: Any, messages: Any) -> None:
         """Wire the operations over these stores."""
-        self.operations = Operations.over(management, messages, self.limits, self.clock)
+        records = Records(management, self.limits)
+        self.operations = Operations.over(
+            management, messages, records, self.limits, self.clock
+        )
 
     @property
     def bus(self) -> Bus:
@@ -77,6 +81,7 @@ class OperationsTestCase(SynchronousTestCase):
         waiting = self.operations.waiting
         self.assertEqual([], self.clock.getDelayedCalls())
         self.assertEqual({}, self.bus._callbacks)
+        self.assertEqual({}, self.operations.queues._occupancy._turns)
         self.assertEqual({}, waiting._lines)
         self.assertEqual(set(), waiting._signals)
 

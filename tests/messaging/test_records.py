@@ -81,7 +81,7 @@ class MemoryTests(RecordsTestCase):
         self.done(self.records.create(QUEUE, {"_default_message_ttl": 100}))
         self.assertEqual(100, self.known().rules.default_ttl)
         record = self.stored()
-        self.done(self.records.update(record, {"_default_message_ttl": 200}))
+        self.done(self.records.update(record, {"_default_message_ttl": 200}, None))
         self.assertEqual(200, self.known().rules.default_ttl)
         self.done(self.records.delete(QUEUE))
         self.assertEqual(3600, self.known().rules.default_ttl)
@@ -90,8 +90,8 @@ class MemoryTests(RecordsTestCase):
         """An update that somebody else was faster than is forgotten as well."""
         self.done(self.records.create(QUEUE, numbered(1)))
         old = self.stored()
-        self.done(self.records.update(old, numbered(2)))
-        self.assertIsNone(self.done(self.records.update(old, numbered(3))))
+        self.done(self.records.update(old, numbered(2), None))
+        self.assertIsNone(self.done(self.records.update(old, numbered(3), None)))
         self.assertEqual(2, self.number())
 
     def test_failed_change(self) -> None:
@@ -99,7 +99,7 @@ class MemoryTests(RecordsTestCase):
         self.done(self.records.create(QUEUE, numbered(1)))
         record = self.stored()
         answer = self.management.hold_answer("update")
-        updating = self.start(self.records.update(record, numbered(2)))
+        updating = self.start(self.records.update(record, numbered(2), None))
         answer.errback(StoreUnavailable())
         self.failureResultOf(updating, StoreUnavailable)
         self.assertEqual(2, self.number())
@@ -174,14 +174,14 @@ class InFlightTests(RecordsTestCase):
 
     def test_update(self) -> None:
         """An old answer that comes after an update is not remembered."""
-        self.done(self.records.update(self.record, numbered(2)))
+        self.done(self.records.update(self.record, numbered(2), None))
         self.answer.callback(None)
         self.assertEqual(1, number_in(self.successResultOf(self.reader)))
         self.assertEqual(2, self.number())
 
     def test_old_answer_after_a_new_one(self) -> None:
         """An old answer does not replace a newer one that came before it."""
-        self.done(self.records.update(self.record, numbered(2)))
+        self.done(self.records.update(self.record, numbered(2), None))
         self.assertEqual(2, self.number())
         self.answer.callback(None)
         self.successResultOf(self.reader)
@@ -205,7 +205,7 @@ class InFlightTests(RecordsTestCase):
     def test_change_under_way(self) -> None:
         """What is read while a change is under way is forgotten when it is done."""
         update = self.management.hold_answer("update")
-        updating = self.start(self.records.update(self.record, numbered(2)))
+        updating = self.start(self.records.update(self.record, numbered(2), None))
         self.answer.callback(None)
         self.successResultOf(self.reader)
         update.callback(None)
@@ -215,7 +215,7 @@ class InFlightTests(RecordsTestCase):
     def test_cancelled_reader(self) -> None:
         """Who leaves while the store reads disturbs nobody."""
         self.cancel(self.reader)
-        self.done(self.records.update(self.record, numbered(2)))
+        self.done(self.records.update(self.record, numbered(2), None))
         self.answer.callback(None)
         self.assertEqual(2, self.number())
 
@@ -223,7 +223,7 @@ class InFlightTests(RecordsTestCase):
         """Readers at the same time all get an answer, and the newest is remembered."""
         other = self.management.hold_answer("get")
         second = self.knowing()
-        self.done(self.records.update(self.record, numbered(2)))
+        self.done(self.records.update(self.record, numbered(2), None))
         other.callback(None)
         self.answer.callback(None)
         self.successResultOf(self.reader)
@@ -243,7 +243,7 @@ class HungUpTests(RecordsTestCase):
     def test_update(self) -> None:
         """What is read before an abandoned update is done is not kept after it."""
         step = self.management.hold_call("update")
-        self.cancel(self.start(self.records.update(self.record, numbered(2))))
+        self.cancel(self.start(self.records.update(self.record, numbered(2), None)))
         self.assertEqual(1, self.number())
         step.callback(None)
         self.assertEqual(2, self.number())

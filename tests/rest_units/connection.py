@@ -15,6 +15,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from mqsvc.messaging.limits import Limits
 from mqsvc.messaging.operations import Operations
+from mqsvc.messaging.records import Records
 from mqsvc.rest.app import make_site
 from mqsvc.rest.site import CountingSite
 from tests.rest.answers import Answer
@@ -75,7 +76,10 @@ class InMemoryTestCase(SynchronousTestCase):
         self.clock = Clock()
         self.clock.advance(EPOCH)
         limits = Limits()
-        self.operations = Operations.over(management, messages, limits, self.clock)
+        records = Records(management, limits)
+        self.operations = Operations.over(
+            management, messages, records, limits, self.clock
+        )
         self.site = make_site(
             self.operations, limits, self.clock, secret_key="s", admin_mode=True
         )

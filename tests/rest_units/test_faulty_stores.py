@@ -77,7 +77,7 @@ class FaultyTestCase(InMemoryTestCase):
         limits, now, signed = Limits(), milliseconds(self.clock), SignedUrls("s")
         shapes, operations = Shapes(now, False), self.operations
         routes = [
-            *HomeResource(True).routes(),
+            *HomeResource(True, False).routes(),
             *NodeResource(operations.health, True).routes(),
             *ClaimResource(operations.claims, shapes).routes(),
         ]

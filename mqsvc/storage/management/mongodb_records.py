@@ -136,14 +136,12 @@ async def records(
     database: Database, limit: int, after: Destination | None
 ) -> list[Record]:
     """Read the first records of all projects behind a destination."""
-    query: dict[str, Any] = {"$query": _IS_RECORD}
+    order = sort(ASCENDING(BY_NAME)) + hint(ASCENDING(BY_NAME))
     if after is not None:
         # The bound is part of the page, so it is the very next name.
-        query["$min"] = key_of(after) | {"name": f"{after.name}\0"}
-    in_order = ASCENDING(BY_NAME)
-    documents = await database[DESTINATIONS].find(
-        query, sort=sort(in_order) + hint(in_order), limit=limit
-    )
+        bound = key_of(after) | {"name": f"{after.name}\0"}
+        order["min"] = tuple(bound.items())
+    documents = await database[DESTINATIONS].find(_IS_RECORD, sort=order, limit=limit)
     return [_record(document) for document in documents]
 
 

@@ -2,11 +2,10 @@
 
 A document of :data:`DESTINATIONS` is a record if it has a revision. Without one it is
 there for subscriptions, or was to become a record. Its ``era`` is what subscriptions
-belong to: a new one
-makes them all be gone in the same write, and so does the removal of the document.
-Those of an era that is over are deleted after that, which nobody can see; if the
-process dies just then they stay until they expire. Its ``proposals`` are what
-:mod:`.mongodb_placement` is about.
+belong to: a new one makes them all be gone in the same write, and so does the removal
+of the document. Those of an era that is over are deleted after that, which nobody can
+see; if the process dies just then they stay until they expire. Its ``proposals`` are
+what :mod:`.mongodb_placement` is about.
 
 One document, in :data:`POOLS`, has all pools and flavors; see :mod:`.mongodb_pools`.
 """
@@ -42,7 +41,7 @@ BY_ID = ("era", "id")
 BY_SUBSCRIBER = ("era", "subscriber_digest")
 BY_EXPIRY = ("expires",)
 
-_INDEXES: tuple[tuple[str, tuple[str, ...], dict[str, bool]], ...] = (
+_INDEXES: tuple[tuple[str, tuple[str, ...], dict[str, Any]], ...] = (
     (DESTINATIONS, BY_NAME, {"unique": True}),
     (DESTINATIONS, BY_POOL, {"sparse": True}),
     (DESTINATIONS, BY_PROPOSED_POOL, {"sparse": True}),

@@ -36,7 +36,7 @@ def hold(connection: Connection, name: str | None) -> None:
     # PostgreSQL knows a weaker lock, under which a pool can still be replaced.
     shared = query.with_for_update(read=True, key_share=True)
     if connection.execute(shared).first() is None:
-        raise PoolDoesNotExist(f"Pool {name} does not exist")
+        raise PoolDoesNotExist(f"Pool {name} does not exist.")
 
 
 def put(connection: Connection, pool: Pool) -> None:
@@ -107,7 +107,7 @@ def put_flavor(connection: Connection, name: str, members: Collection[str]) -> N
     wanted = pools.c.name.in_(set(members))
     found = set(connection.scalars(select(pools.c.name).where(wanted)))
     for missing in sorted(set(members) - found):
-        raise PoolDoesNotExist(f"Pool {missing} does not exist")
+        raise PoolDoesNotExist(f"Pool {missing} does not exist.")
     _free_pools(connection, name)
     connection.execute(pools.update().where(wanted).values(flavor=name))
     if connection.execute(_named(name)).first() is None:
