@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from random import SystemRandom
 from typing import Any
 
+from attrs import frozen
 from twisted.application.service import IService
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
@@ -15,8 +17,19 @@ from twisted.python import usage
 from mqsvc import __version__
 from mqsvc.config import ConfigError, Settings, load
 from mqsvc.messaging.operations import Operations
+from mqsvc.messaging.placement import Placement
+from mqsvc.messaging.records import Records
 from mqsvc.service import DataDirectory, Listener, Root, parse_endpoint
-from mqsvc.storage.open import StoreOpenError, Stores, open_stores
+from mqsvc.storage.encryption import Encryption
+from mqsvc.storage.interfaces import (
+    IManagementStore,
+    IMessageStore,
+    IPooledMessageStore,
+)
+from mqsvc.storage.open import StoreOpenError, Stores, open_pool, open_stores
+from mqsvc.storage.plugins import with_stages
+from mqsvc.storage.pools import PooledMessages
+from mqsvc.storage.sealing import Keys, parse_keys
 from mqsvc.storage.sweeper import Sweeper
 
 EXAMPLES = """
@@ -130,17 +143,23 @@ def make_root(
     from mqsvc.rest.app import make_site  # noqa: PLC0415
 
     clock = reactor if clock is None else clock
+    keys = parse_keys(settings.encryption.keys)
     # twistd may change its directory between here and the start.
     directory = DataDirectory(os.path.abspath(settings.data_dir))
     endpoint = parse_endpoint(reactor, "http", settings.http)
-    stores = _open_in(directory, settings, reactor)
-    both = (stores.management, stores.messages)
+    wired = _wired_in(directory, settings, keys, reactor, clock)
     site = make_site(
-        Operations.over(*both, settings.transport, clock),
+        Operations.over(
+            *(wired.management, wired.messages, wired.records),
+            *(settings.transport, clock),
+            pooled=wired.pooled,
+            can_encrypt=keys.can_seal,
+        ),
         settings.transport,
         clock,
         secret_key=settings.signed_url.secret_key,
         admin_mode=settings.admin_mode,
+        pooling=settings.pooling,
         enable_checksum=settings.enable_checksum,
     )
     http = Listener(
@@ -152,19 +171,71 @@ def make_root(
             "listens on {endpoint}",
             endpoint=settings.websocket,
         )
+    both = (wired.management, wired.messages)
     return Root(directory, [*both, Sweeper(both, clock)], [http])
 
 
-def _open_in(directory: DataDirectory, settings: Settings, reactor: Any) -> Stores:
+@frozen
+class Wired:
+    """The stores as operations use them.
+
+    :ivar messages: the outermost stage; what is behind it starts and stops with it.
+    :ivar pooled: is behind it, where there are pools.
+    """
+
+    management: IManagementStore
+    messages: IMessageStore
+    records: Records
+    pooled: IPooledMessageStore | None
+
+
+def _wired_in(
+    directory: DataDirectory,
+    settings: Settings,
+    keys: Keys,
+    reactor: Any,
+    clock: IReactorTime,
+) -> Wired:
     # Opening migrates what is stored, which no other process may be using.
     directory.acquire()
     try:
-        return open_stores(
+        stores = open_stores(
             settings.drivers.management_store,
             settings.drivers.message_store,
             directory.path,
             reactor,
         )
+        return _wired(stores, settings, keys, reactor, clock)
     except BaseException:
         directory.release()
         raise
+
+
+def _wired(
+    stores: Stores, settings: Settings, keys: Keys, reactor: Any, clock: IReactorTime
+) -> Wired:
+    management, pooled = stores.management, None
+    records = Records(management, settings.transport, _placement(management, settings))
+    if settings.pooling:
+        pooled = PooledMessages(
+            stores.messages,
+            management,
+            records.pool_of,
+            lambda uri, options: open_pool(uri, options, reactor),
+            clock,
+        )
+    pipeline, tables = settings.storage.message_pipeline, settings.stages.by_name
+    for name in sorted(tables.keys() - set(pipeline)):
+        log.warn(
+            "[stages.{name}] is not used: storage.message_pipeline does not name it",
+            name=name,
+        )
+    messages = Encryption(pooled or stores.messages, keys)
+    return Wired(management, with_stages(messages, pipeline, tables), records, pooled)
+
+
+def _placement(management: IManagementStore, settings: Settings) -> Placement | None:
+    if not settings.pooling:
+        return None
+    random_below = SystemRandom().randrange
+    return Placement(management, random_below, settings.enable_virtual_pool)

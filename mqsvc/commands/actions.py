@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import closing
-from functools import partial
 from typing import Any, BinaryIO
 
 from twisted.internet.threads import deferToThread
@@ -44,7 +43,7 @@ async def export_to_file(
                     now=now,
                     interruption=interruption,
                     advance=advance,
-                    write=partial(deferToThread, output.write),
+                    write=lambda data: deferToThread(output.write, data),
                     project=options["project"],
                     has_messages=not options["without-messages"],
                 )
@@ -85,7 +84,8 @@ async def import_from_file(
 
 
 def _reading(file: BinaryIO) -> Read:
-    return partial(deferToThread, Reading(file).batch)
+    reading = Reading(file)
+    return lambda: deferToThread(reading.batch)
 
 
 async def _import(importer: Importer, read: Read) -> Outcome:

@@ -10,9 +10,9 @@ from attrs import field, frozen
 from mqsvc.clock import Now
 from mqsvc.commands.interruption import Interruption
 from mqsvc.commands.lines import (
+    HEADER,
     End,
     FlavorLine,
-    Header,
     Line,
     MessageLine,
     PoolLine,
@@ -111,8 +111,8 @@ class Exporter:
 
         :raise Interrupted: not all of it was written.
         """
-        await self._append(encode(Header()))
-        if self._project is None and self._stores.records.placement is not None:
+        await self._append(encode(HEADER))
+        if self._project is None and self._stores.has_pools:
             await self._pools()
         async for record in records(self._stores.management, self._project):
             await self._record(record)
@@ -133,7 +133,7 @@ class Exporter:
             await self._lines(map(FlavorLine.of, flavors))
 
     async def _record(self, record: Record) -> None:
-        await self._lines([line_of_record(record)])
+        await self._lines([line_of_record(record, self._stores.has_pools)])
         await self._subscriptions(record.destination)
         if self._has_messages:
             await self._messages(record.destination)

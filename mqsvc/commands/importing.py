@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 
 from attrs import define, field, frozen
+from msgspec import UnsetType
 
 from mqsvc.clock import Now
 from mqsvc.commands.interruption import Interruption
@@ -25,7 +26,7 @@ from mqsvc.messaging.model import Destination, Subscription
 Read = Callable[[], Awaitable[list[Entry]]]
 """The next lines of the file; none at its end."""
 
-MAX_MESSAGES = 100
+MAX_MESSAGES = 500
 MAX_BYTES = 2**20
 """What one step restores at most, beside its last message."""
 
@@ -133,6 +134,7 @@ class Importer:
     outcome: Outcome = field(factory=Outcome, init=False)
     next_line: int = field(default=1, init=False)
     _waiting: list[Entry] = field(factory=list, init=False)
+    _waiting_bytes: int = field(default=0, init=False)
 
     async def run(self, read: Read) -> None:
         """Import a file that was checked.
@@ -147,30 +149,30 @@ class Importer:
 
     async def _take(self, entry: Entry) -> None:
         if not isinstance(entry.line, MessageLine):
+            if not self._stores.has_pools and isinstance(
+                entry.line, PoolLine | FlavorLine
+            ):
+                return
             await self._restore_waiting()
-            await self._step([entry], self._do)
+            await self._step([entry])
             return
         self._waiting.append(entry)
-        size = sum(each.size for each in self._waiting)
-        if len(self._waiting) == MAX_MESSAGES or size >= MAX_BYTES:
+        self._waiting_bytes += entry.size
+        if len(self._waiting) == MAX_MESSAGES or self._waiting_bytes >= MAX_BYTES:
             await self._restore_waiting()
 
     async def _restore_waiting(self) -> None:
-        entries, self._waiting = self._waiting, []
+        entries, self._waiting, self._waiting_bytes = self._waiting, [], 0
         if entries:
-            await self._step(entries, self._restore)
+            await self._step(entries)
             self._advance(len(entries))
 
-    async def _step(
-        self,
-        entries: Sequence[Entry],
-        work: Callable[[Sequence[Entry]], Awaitable[None]],
-    ) -> None:
-        """Do some lines at once, between two moments at which one can stop."""
+    async def _step(self, entries: Sequence[Entry]) -> None:
+        """Do one line, or some messages at once; before it one can stop."""
         self.next_line = entries[0].number
         self._interruption.check()
         try:
-            await work(entries)
+            await self._do(entries)
         except MessagingError as error:
             reason = error.description or error.title
             raise ImportStopped(f"line {self.next_line}: {reason}") from error
@@ -178,15 +180,8 @@ class Importer:
         for entry in entries:
             self.outcome.done.count(entry.line)
 
-    async def _restore(self, entries: Sequence[Entry]) -> None:
-        stored = [entry.stored for entry in entries if entry.stored is not None]
-        destination = entries[0].destination
-        ids = await self._stores.messages.restore(destination, stored, self._now())
-        self.outcome.expired += len(stored) - len(ids)
-
     async def _do(self, entries: Sequence[Entry]) -> None:
-        (entry,) = entries
-        match entry.line, entry.destination:
+        match entries[0].line, entries[0].destination:
             case PoolLine() as line, _:
                 await self._pool(line)
             case FlavorLine() as line, _:
@@ -195,6 +190,8 @@ class Importer:
                 await self._destination(line)
             case SubscriptionLine() as line, Destination() as destination:
                 await self._subscription(line.subscription(destination))
+            case MessageLine(), Destination() as destination:
+                await self._messages(destination, entries)
 
     async def _pool(self, line: PoolLine) -> None:
         if await self._stores.management.pool(line.name) is None:
@@ -214,7 +211,7 @@ class Importer:
 
     async def _create(self, line: DestinationLine) -> bool:
         records, destination = self._stores.records, line.destination
-        if line.pool is not None and records.placement is not None:
+        if self._stores.has_pools and not isinstance(line.pool, UnsetType):
             try:
                 return await records.create_in(line.pool, destination, line.metadata)
             except PoolDoesNotExist:
@@ -228,3 +225,10 @@ class Importer:
             return
         kept = await self._stores.management.subscribe(wanted, now)
         self.outcome.existing += kept.id != wanted.id
+
+    async def _messages(
+        self, destination: Destination, entries: Sequence[Entry]
+    ) -> None:
+        stored = [entry.stored for entry in entries if entry.stored is not None]
+        ids = await self._stores.messages.restore(destination, stored, self._now())
+        self.outcome.expired += len(stored) - len(ids)

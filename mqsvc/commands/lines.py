@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar
 
+import msgspec
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from mqsvc.messaging.model import (
@@ -33,9 +34,6 @@ from mqsvc.messaging.model import (
 )
 from mqsvc.wire import codec
 
-FORMAT = "mqsvc-export"
-VERSION = 1
-
 Moment = Annotated[int, Meta(ge=0, le=2**53 - 1)]
 Span = Annotated[int, Meta(ge=0, le=253_402_300_800)]
 Number = Annotated[int, Meta(ge=0, le=2**31 - 1)]
@@ -43,11 +41,19 @@ Count = Annotated[int, Meta(ge=0)]
 Text = Annotated[str, Meta(min_length=1)]
 
 
+# Some databases have an integer type of their own, which is one of Python's as well.
+_encoder = msgspec.json.Encoder(enc_hook=int)
+
+
 class Header(Struct, frozen=True):
     """The first line: what the file is."""
 
-    format: str = FORMAT
-    version: int = VERSION
+    format: str
+    version: int
+
+
+HEADER = Header("mqsvc-export", 1)
+"""The first line of what this program writes, and reads."""
 
 
 class Line(
@@ -103,14 +109,17 @@ class FlavorLine(Line, frozen=True, kw_only=True, tag="flavor"):
 
 
 class DestinationLine(Line, frozen=True, kw_only=True):
-    """What the lines of queues and topics have in common."""
+    """What the lines of queues and topics have in common.
+
+    :ivar pool: ``null`` is the default pool; it is missing where there are no pools.
+    """
 
     kind: ClassVar[Kind]
 
     project: str
     name: str
     metadata: dict[str, Any] = {}
-    pool: str | None = None
+    pool: str | None | UnsetType = UNSET
 
     @property
     def destination(self) -> Destination:
@@ -132,7 +141,7 @@ class TopicLine(DestinationLine, frozen=True, kw_only=True, tag="topic"):
     kind = Kind.TOPIC
 
 
-def line_of_record(record: Record) -> DestinationLine:
+def line_of_record(record: Record, has_pools: bool) -> DestinationLine:
     """The line of a queue or topic."""
     destination = record.destination
     line = QueueLine if destination.kind is Kind.QUEUE else TopicLine
@@ -140,7 +149,7 @@ def line_of_record(record: Record) -> DestinationLine:
         project=destination.project,
         name=destination.name,
         metadata=dict(record.metadata),
-        pool=record.pool,
+        pool=record.pool if has_pools else UNSET,
     )
 
 
@@ -262,7 +271,7 @@ AnyLine = (
 
 def encode(line: Header | Line | End) -> bytes:
     """A line with its end."""
-    return codec.encode(line) + b"\n"
+    return _encoder.encode(line) + b"\n"
 
 
 def _is_one_line_of_json(body: bytes) -> bool:

@@ -37,6 +37,7 @@ class TransferOptions(usage.Options):
         ["project", "p", None, "Only the queues and topics of this project."],
     )
 
+    synopsis: str
     settings: Settings
 
     def __init__(self) -> None:

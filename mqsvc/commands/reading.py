@@ -10,8 +10,7 @@ import msgspec
 from attrs import frozen
 
 from mqsvc.commands.lines import (
-    FORMAT,
-    VERSION,
+    HEADER,
     AnyLine,
     DestinationLine,
     End,
@@ -132,13 +131,13 @@ def _check_header(raw: bytes) -> None:
         header = _header_decoder.decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError):
         header = None
-    if header is None or header.format != FORMAT:
+    if header is None or header.format != HEADER.format:
         raise FormatError(1, "this is no export of mqsvc")
-    if header.version != VERSION:
+    if header.version != HEADER.version:
         raise FormatError(
             1,
             f"this is version {header.version} of the format, and this program reads "
-            f"version {VERSION}: use the mqsvc that wrote it, or a newer one",
+            f"version {HEADER.version}: use the mqsvc that wrote it, or a newer one",
         )
 
 

@@ -5,16 +5,19 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from random import SystemRandom
 from typing import Any
 
 from attrs import frozen
 from twisted.internet.defer import maybeDeferred
 
 from mqsvc.config import ConfigError, Settings
+from mqsvc.messaging.placement import Placement
 from mqsvc.messaging.records import Records
 from mqsvc.service import DataDirectory
 from mqsvc.storage.interfaces import IManagementStore, IMessageStore
-from mqsvc.storage.open import Stores, open_stores
+from mqsvc.storage.open import open_pool, open_stores
+from mqsvc.storage.pools import PooledMessages
 
 
 @frozen
@@ -29,6 +32,11 @@ class OpenStores:
     management: IManagementStore
     messages: IMessageStore
     records: Records
+
+    @property
+    def has_pools(self) -> bool:
+        """Whether there may be pools beside the default one."""
+        return self.records.placement is not None
 
 
 @asynccontextmanager
@@ -75,11 +83,24 @@ def _taken(settings: Settings, may_be_new: bool) -> DataDirectory:
 
 
 def _opened(settings: Settings, directory: str, reactor: Any) -> OpenStores:
-    stores: Stores = open_stores(
+    stores = open_stores(
         settings.drivers.management_store,
         settings.drivers.message_store,
         directory,
         reactor,
     )
-    records = Records(stores.management, settings.transport)
-    return OpenStores(stores.management, stores.messages, records)
+    management = stores.management
+    if not settings.pooling:
+        records = Records(management, settings.transport)
+        return OpenStores(management, stores.messages, records)
+    random_below = SystemRandom().randrange
+    placement = Placement(management, random_below, settings.enable_virtual_pool)
+    records = Records(management, settings.transport, placement)
+    pooled = PooledMessages(
+        stores.messages,
+        management,
+        records.pool_of,
+        lambda uri, options: open_pool(uri, options, reactor),
+        reactor,
+    )
+    return OpenStores(management, pooled, records)

@@ -66,6 +66,8 @@ class Claims:
         checks.integer(wait, "wait", 0, MAX_WAIT)
 
         async def attempt() -> tuple[Claim, ...]:
+            # Who leaves while the rules are read claims nothing.
+            await self._records.know(destination)
             return await self._attempt(destination, terms, size)
 
         claims = await self._waiting.in_turn(destination, attempt, wait)

@@ -67,7 +67,8 @@ class Call:
     @property
     def target(self) -> str:
         """The path as it was asked for, with its query."""
-        return "/" + self._request.uri.decode("latin-1").lstrip("/")
+        uri: bytes = self._request.uri
+        return "/" + uri.decode("latin-1").lstrip("/")
 
     @cached_property
     def query(self) -> Query:

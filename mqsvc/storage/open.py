@@ -49,18 +49,25 @@ MESSAGE_DRIVERS = {
 }
 """By URI scheme, where the function is that opens a store."""
 
-_REDIS_OPTIONS = frozenset({"prefix", "socket_timeout", "wait_replicas"})
+_REDIS_OPTIONS = frozenset(
+    {
+        *("db", "dbid", "master", "prefix", "sentinel_password", "sentinel_username"),
+        *("socket_timeout", "wait_replicas"),
+    }
+)
 
 MESSAGE_OPTIONS: Mapping[str, Collection[str]] = {
     "sqlite": frozenset(),
     "redis": _REDIS_OPTIONS,
-    "redis+sentinel": _REDIS_OPTIONS | {"master", "sentinel_password"},
-    "redis+unix": _REDIS_OPTIONS | {"db"},
+    "redis+sentinel": _REDIS_OPTIONS,
+    "redis+unix": _REDIS_OPTIONS,
     "mongodb": frozenset(
         {
             *("authmechanism", "authsource", "connecttimeoutms", "journal"),
             *("replicaset", "serverselectiontimeoutms", "sockettimeoutms"),
             *("w", "wtimeoutms"),
+            # Refused by the driver, and not to be left out in silence.
+            *("readpreference", "ssl", "tls"),
         }
     ),
 }

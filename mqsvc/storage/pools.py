@@ -218,6 +218,8 @@ class PooledMessages(Service):
         return Deferred.fromCoroutine(self._sweep(now))
 
     async def _sweep(self, now: int) -> bool:
+        if not self.running:
+            raise StoreUnavailable()
         time = self._clock.seconds()
         if not self._unswept or time - self._all_swept >= SWEEP_ALL_SECONDS:
             self._unswept = [None, *await self._names()]

@@ -1,16 +1,15 @@
 """Bodies under lock and key: AES-256-GCM, and the text that is stored.
 
 A sealed body is ``!1:KEY:TEXT``: the version of this form, the id of the key, and
-nonce, cipher text and tag in URL-safe Base64. No JSON text begins like that, and all
+nonce, cipher text and tag in Base64. No JSON text begins like that, and all
 of it is ASCII, which every store keeps as it is.
 """
 
 from __future__ import annotations
 
-import binascii
 import os
 import re
-from base64 import b64decode, urlsafe_b64decode, urlsafe_b64encode
+from binascii import a2b_base64, b2a_base64
 from collections.abc import Callable, Mapping, Sequence
 
 from cryptography.exceptions import InvalidTag
@@ -64,7 +63,7 @@ class Keys:
         key_id, cipher = self._first
         nonce = self._random_bytes(_NONCE_BYTES)
         sealed = nonce + cipher.encrypt(nonce, body, _bound_to(project))
-        return b"%b%b:%b" % (_VERSION, key_id, urlsafe_b64encode(sealed))
+        return b"%b%b:%b" % (_VERSION, key_id, b2a_base64(sealed, newline=False))
 
     def unseal(self, project: str, text: bytes) -> bytes:
         """The body in a text that begins with :data:`MARK`.
@@ -76,7 +75,7 @@ class Keys:
         if cipher is None:
             raise CannotUnseal(f"there is no key {_shown(key_id)!r}")
         try:
-            sealed = urlsafe_b64decode(encoded)
+            sealed = a2b_base64(encoded, strict_mode=True)
             nonce, rest = sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:]
             return cipher.decrypt(nonce, rest, _bound_to(project))
         except (InvalidTag, ValueError) as error:
@@ -111,8 +110,8 @@ def parse_keys(texts: Sequence[str]) -> Keys:
 
 def _decoded(encoded: str) -> bytes:
     try:
-        return b64decode(encoded, validate=True)
-    except (binascii.Error, ValueError):
+        return a2b_base64(encoded, strict_mode=True)
+    except ValueError:
         return b""
 
 

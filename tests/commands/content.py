@@ -11,7 +11,7 @@ from twisted.internet.defer import Deferred, execute, succeed
 from mqsvc.commands.exporting import Exporter
 from mqsvc.commands.importing import Check, Importer, Outcome, Wanted
 from mqsvc.commands.interruption import Interruption
-from mqsvc.commands.lines import End, Header, encode
+from mqsvc.commands.lines import HEADER, End, encode
 from mqsvc.commands.reading import Reading
 from mqsvc.commands.stores import OpenStores
 from mqsvc.messaging.limits import Limits
@@ -186,4 +186,4 @@ def file_of(*lines: Any) -> bytes:
     end = End()
     for line in lines:
         end.count(line)
-    return b"".join(map(encode, [Header(), *lines, end]))
+    return b"".join(map(encode, [HEADER, *lines, end]))

@@ -51,6 +51,16 @@ class HungUpTests(OperationsTestCase):
         answer.callback(None)
         self.assertEqual([b'"x"'], self.listed())
 
+    def test_no_delivery(self) -> None:
+        """What is given back was not delivered; what a worker releases was."""
+        for delivery in (1, 2):
+            answer = self.messages.hold_answer("claim")
+            self.cancel(self.claiming(wait=0))
+            answer.callback(None)
+            claim = self.claim()
+            self.assertEqual([delivery], [m.claim_count for m in claim.messages])
+            self.done(self.operations.claims.release(QUEUE, claim.id))
+
     def test_release_is_signalled(self) -> None:
         """What is given back wakes whoever waits for it."""
         answer = self.messages.hold_answer("claim")

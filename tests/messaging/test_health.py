@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from mqsvc.messaging.errors import StoreUnavailable
+from mqsvc.messaging.model import Kind
 from tests.messaging.case import OperationsTestCase
+from tests.messaging.pooled import PooledTestCase
 
 STEPS = [
     "create_queue",
@@ -72,3 +76,80 @@ class HealthTests(OperationsTestCase):
             self.assertTrue(
                 all(step["succeeded"] for step in report["operation_status"].values())
             )
+
+    def test_leaves_no_record(self) -> None:
+        """A queue that cannot be cleared is taken out of the catalog all the same."""
+        self.messages.broken = {"clear"}
+        report = self.done(self.operations.health.report())
+        self.assertIs(False, report["operation_status"]["delete_queue"]["succeeded"])
+        self.assertEqual(1, len(self.flushLoggedErrors(StoreUnavailable)))
+        queues = self.operations.queues
+        self.assertEqual(0, self.done(queues.count("mqsvc-health", Kind.QUEUE)))
+
+
+class PooledHealthTests(PooledTestCase):
+    """The report on each pool by itself."""
+
+    def setUp(self) -> None:
+        """Make two pools."""
+        super().setUp()
+        for name in ("a", "b"):
+            self.add_pool(name)
+
+    def report(self) -> dict[str, Any]:
+        """The report."""
+        report: dict[str, Any] = self.done(self.operations.health.report())
+        return report
+
+    def succeeded(self, pool: dict[str, Any]) -> set[bool]:
+        """Whether the steps of the report of a pool succeeded."""
+        return {step["succeeded"] for step in pool["operation_status"].values()}
+
+    def test_each_in_its_place(self) -> None:
+        """The exercise of a pool goes to that pool and to no other."""
+        report = self.report()
+        self.assertEqual(["catalog_reachable", "default", "a", "b"], list(report))
+        for store in (self.messages, *self.stores.values()):
+            self.assertEqual(1, store.calls.count("post"))
+        self.leaves_nothing()
+
+    def test_dead_pool(self) -> None:
+        """A pool that is dead is the only one to be said so, and stays removable."""
+        self.report()
+        self.stores["test:a"].broken = {
+            *("ping", "post", "page", "claim", "pop", "clear", "release", "delete"),
+        }
+        report = self.report()
+        self.assertTrue(self.flushLoggedErrors(StoreUnavailable))
+        reachable = [
+            report[name]["storage_reachable"] for name in ("default", "a", "b")
+        ]
+        self.assertEqual([True, False, True], reachable)
+        self.assertIn(False, self.succeeded(report["a"]))
+        for name in ("default", "b"):
+            self.assertEqual({True}, self.succeeded(report[name]))
+        self.done(self.administration.pools.delete("a"))
+
+    def test_pool_that_cannot_be_opened(self) -> None:
+        """A pool whose store is not there fails in every step but those of records."""
+        self.done(self.administration.pools.change("a", {"uri": "test:c"}))
+        self.patch(self.pooled._stores, "_open_store", self.refuse)
+        report = self.report()
+        self.assertTrue(self.flushLoggedErrors())
+        self.assertIs(False, report["a"]["storage_reachable"])
+        self.assertIs(True, report["default"]["storage_reachable"])
+
+    def refuse(self, uri: str, options: Any) -> Any:
+        """Open nothing."""
+        return self._open("nowhere:", options)
+
+    def test_catalog(self) -> None:
+        """Without the catalog nothing works, and the pools are not known."""
+        self.management.broken = {
+            *("ping", "pools", "create", "get", "delete", "pool"),
+        }
+        report = self.report()
+        self.flushLoggedErrors(StoreUnavailable)
+        self.assertEqual({"catalog_reachable", "default"}, set(report))
+        self.assertIs(False, report["catalog_reachable"])
+        self.assertIn(False, self.succeeded(report["default"]))

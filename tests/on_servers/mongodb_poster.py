@@ -1,7 +1,7 @@
 """A process of its own that posts to a MongoDB store: started by tests.
 
 ``python -m tests.on_servers.mongodb_poster URI NAME BATCHES`` posts so many batches of
-three messages, one after the other, and prints the ids of each, a batch a line.
+three messages, some at the same time, and prints the ids of each, a batch a line.
 """
 
 from __future__ import annotations
@@ -12,23 +12,33 @@ import time
 from typing import Any
 
 from twisted.internet import task
+from twisted.internet.defer import Deferred, gatherResults
 
 from mqsvc.messaging.model import NewMessage
 from mqsvc.storage.messages.mongodb import open_mongodb_messages
 from tests.storage.contract import ORDERS
+
+POSTERS = 6
+"""How many post at the same time, so that their posts are stored together."""
 
 
 async def post(reactor: Any, uri: str, name: str, batches: str) -> None:
     """Post everything."""
     store = open_mongodb_messages(uri, reactor)
     store.startService()
-    for number in range(int(batches)):
-        new = [
-            NewMessage(json.dumps([name, number, part]).encode(), 3600)
-            for part in range(3)
-        ]
-        now = int(time.time() * 1000)
-        sys.stdout.write(json.dumps(await store.post(ORDERS, new, name, now)) + "\n")
+    numbers = iter(range(int(batches)))
+
+    async def post_some(poster: int) -> None:
+        for number in numbers:
+            bodies = [json.dumps([name, number, part]).encode() for part in range(3)]
+            new = [NewMessage(body, 3600) for body in bodies]
+            now = int(time.time() * 1000)
+            ids = await store.post(ORDERS, new, f"{name} {poster}", now)
+            sys.stdout.write(json.dumps(ids) + "\n")
+
+    await gatherResults(
+        [Deferred.fromCoroutine(post_some(poster)) for poster in range(POSTERS)]
+    )
     await store.stopService()
 
 

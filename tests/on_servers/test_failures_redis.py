@@ -6,10 +6,13 @@ What each setting of Redis may lose is written down in docs/durability.rst.
 from __future__ import annotations
 
 from tests.integration.audit import audit, audit_of_forgetful, loss
-from tests.on_servers.outage import ON_MESSAGES, POST, OutageCase
+from tests.on_servers.outage import ON_MESSAGES, POST, OutageCase, until
 from tests.servers.redis import RedisServer, SentinelServer, append_only_server
 
 KILLS = 3
+
+REPLICATION_SECONDS = 60
+"""Sentinel takes about ten to make a replica of a master that comes back."""
 
 
 class PersistenceTests(OutageCase):
@@ -120,6 +123,15 @@ class FailoverTests(OutageCase):
         server.start()
         return server
 
+    def until_all_replicate(self) -> None:
+        """Return when the new master has two replicas, as the old one had."""
+
+        def replicates() -> bool:
+            roles = [replica.ask("ROLE") for replica in self.replicas]
+            return any(role[0] == b"master" and len(role[2]) == 2 for role in roles)
+
+        until(replicates, REPLICATION_SECONDS, "the old master is no replica")
+
     def test_without_waiting(self) -> None:
         """What a replica did not get in time is lost; what is kept is whole."""
         self.serve_from_replicas(0)
@@ -145,6 +157,7 @@ class FailoverTests(OutageCase):
             self.sentinel.until_succeeded(self.master)
             self.assert_refused([POST])
             self.master.start()
+            self.until_all_replicate()
             self.assert_returns(POST)
             self.let_work(clients)
         listing = self.listing()

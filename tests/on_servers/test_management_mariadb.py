@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
+from pathlib import Path
+
 from sqlalchemy import Engine
 from sqlalchemy.exc import DataError
 from twisted.internet import reactor
@@ -20,9 +24,11 @@ from mqsvc.storage.management.sql_servers import take_schema_turn
 from tests.live import free_port
 from tests.on_servers.test_management_postgresql import (
     PROCESSES,
+    FrozenTests,
     NULTests,
     OutageTests,
     open_at_once,
+    until_none,
 )
 from tests.servers.mariadb import shared_mariadb
 from tests.storage.management_contract import (
@@ -31,6 +37,7 @@ from tests.storage.management_contract import (
     make_management_tests,
     queue,
 )
+from tests.storage.sql_migrating import VersionOneTests, version_1
 
 
 def open_mariadb(case: TestCase) -> OpenPlace:
@@ -76,6 +83,52 @@ class MariaDB_OutageTests(OutageTests, MariaDBTestCase):
         for (number,) in clients:
             server.execute(f"KILL {number}")
         await self.store.ping()
+
+
+class MariaDB_FrozenTests(FrozenTests, TestCase):
+    """See the base class."""
+
+    LOCK = "LOCK TABLES destinations WRITE"
+
+    def new_uri(self) -> str:
+        """An empty database."""
+        server = shared_mariadb()
+        return server.uri(server.new_database())
+
+    def freeze(self) -> None:
+        """Stop the server in its tracks."""
+        [(path,)] = shared_mariadb().execute("SELECT @@pid_file")
+        self.number = int(Path(path).read_text())
+        os.kill(self.number, signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let it go on, if it was stopped."""
+        if hasattr(self, "number"):
+            os.kill(self.number, signal.SIGCONT)
+
+    def until_nobody_waits(self) -> None:
+        """Return when no statement waits for a lock."""
+        until_none(
+            lambda: shared_mariadb().execute(
+                "SELECT info FROM information_schema.processlist "
+                "WHERE state LIKE 'Waiting for table%'"
+            )
+        )
+
+
+class MariaDB_VersionOneTests(VersionOneTests, TestCase):
+    """See the base class."""
+
+    version_1 = version_1(
+        lambda length: f"VARBINARY({4 * length})",
+        "MEDIUMTEXT CHARACTER SET utf8mb4",
+        "BOOL",
+    )
+
+    def new_uri(self) -> str:
+        """An empty database."""
+        server = shared_mariadb()
+        return server.uri(server.new_database())
 
 
 class MariaDB_OpenTests(SynchronousTestCase):

@@ -6,9 +6,15 @@ The corners that any other server has too are mixed into the tests of those.
 from __future__ import annotations
 
 import contextlib
+import os
+import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from random import Random
 from typing import Any
 
 from hypothesis import given
@@ -17,6 +23,7 @@ from sqlalchemy import Engine
 from sqlalchemy.dialects import postgresql
 from twisted.internet import reactor
 from twisted.internet.defer import DeferredList, gatherResults
+from twisted.internet.task import Clock
 from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
@@ -24,7 +31,7 @@ from mqsvc.messaging.errors import StoreUnavailable
 from mqsvc.messaging.model import Kind
 from mqsvc.storage.errors import SchemaTooNew, StoreOpenError
 from mqsvc.storage.interfaces import IManagementStore
-from mqsvc.storage.management.sql import open_sql_management
+from mqsvc.storage.management.sql import SQLManagementStore, open_sql_management
 from mqsvc.storage.management.sql_dialects import ExactText, LongText, make_engine
 from mqsvc.storage.management.sql_migrations import MIGRATIONS, migrate
 from mqsvc.storage.management.sql_schema import (
@@ -33,8 +40,10 @@ from mqsvc.storage.management.sql_schema import (
     schema_versions,
 )
 from mqsvc.storage.management.sql_servers import take_schema_turn
+from mqsvc.storage.management.sql_transactions import ANSWER_SECONDS, Transactions
 from tests.live import CHECKOUT, free_port
 from tests.servers.postgresql import shared_postgresql
+from tests.servers.process import START_SECONDS
 from tests.storage.management_contract import (
     NOW,
     ManagementTestCase,
@@ -44,6 +53,7 @@ from tests.storage.management_contract import (
     queue,
     subscription,
 )
+from tests.storage.sql_migrating import VersionOneTests, version_1
 from tests.storage.test_management_sql import steady
 
 PROCESSES = 4
@@ -168,6 +178,93 @@ class OutageTests:
         self.assertTrue(await self.store.create(queue("q"), {}))
 
 
+class FrozenTests:
+    """A server that stands still: it takes connections and requests, and is silent."""
+
+    IMPATIENT = "?read_timeout=1&connect_timeout=2"
+
+    def starting(self: Any, store: SQLManagementStore) -> SQLManagementStore:
+        """A store that runs until the test ends, and the server too."""
+        store.startService()
+        self.addCleanup(store.stopService)
+        self.addCleanup(self.thaw)
+        return store
+
+    async def test_time_is_over(self: Any) -> None:
+        """Callers are told in time, whatever the driver does, until it goes on."""
+        clock, engine = Clock(), make_engine(self.new_uri(), 2)
+        migrate(engine, MIGRATIONS)
+        transactions = Transactions(engine, reactor, 2, clock)
+        store = self.starting(SQLManagementStore(transactions, Random(0).getrandbits))
+        await gatherResults([store.create(queue(name), {}) for name in "abcd"])
+        self.freeze()
+        for _ in range(3):
+            calls = [store.delete(queue(name)) for name in "abcd"]
+            clock.advance(ANSWER_SECONDS)
+            for call in calls:
+                self.failureResultOf(call, StoreUnavailable)
+        self.thaw()
+        kept = names(await store.page("p", Kind.QUEUE, 10))
+        self.assertEqual(kept, list("abcd"))
+
+    async def test_driver_gives_up(self: Any) -> None:
+        """Threads come back from a silent server, and all is well when it goes on."""
+        uri = self.new_uri() + self.IMPATIENT
+        store = self.starting(open_sql_management(uri, reactor, threads=2))
+        await gatherResults([store.ping() for _ in range(2)])
+        self.freeze()
+        for _ in range(2):
+            calls = [store.create(queue(name), {}) for name in "abc"]
+            for done, failure in await DeferredList(calls, consumeErrors=True):
+                self.assertFalse(done)
+                failure.trap(StoreUnavailable)
+        self.thaw()
+        self.assertTrue(await store.create(queue("d"), {}))
+
+    async def test_stop(self: Any) -> None:
+        """A store can be stopped while the server is silent."""
+        uri = self.new_uri() + self.IMPATIENT
+        store = self.starting(open_sql_management(uri, reactor, threads=2))
+        await store.ping()
+        self.freeze()
+        call = store.ping()
+        await store.stopService()
+        self.failureResultOf(call, StoreUnavailable)
+
+    def test_open(self: Any) -> None:
+        """A store on a silent server is not opened, and does not wait for it."""
+        uri = self.new_uri() + self.IMPATIENT
+        self.addCleanup(self.thaw)
+        self.freeze()
+        error = self.assertRaises(StoreOpenError, open_sql_management, uri, reactor)
+        self.assertIn("127.0.0.1", str(error))
+
+    async def test_locked_table(self: Any) -> None:
+        """A table that somebody has locked is an outage, and leaves no queue behind."""
+        uri = self.new_uri() + self.IMPATIENT
+        store = self.starting(open_sql_management(uri, reactor, threads=2))
+        engine = make_engine(uri, 1)
+        self.addCleanup(engine.dispose)
+        with engine.connect() as other:
+            # Closed at the end, which ends any lock.
+            other.detach()
+            other.exec_driver_sql(self.LOCK)
+            with self.assertRaises(StoreUnavailable):
+                await store.create(queue("q"), {})
+            self.until_nobody_waits()
+        self.assertTrue(await store.create(queue("q"), {}))
+
+
+def until_none(found: Callable[[], list[Any]]) -> None:
+    """Return when nothing is found any more."""
+    deadline = time.monotonic() + START_SECONDS
+    pause = threading.Event()
+    while rows := found():
+        if time.monotonic() > deadline:
+            raise AssertionError(f"still there: {rows}")
+        pause.wait(0.05)
+
+
 def open_postgresql(case: TestCase) -> OpenPlace:
     """A database of the test."""
     server = shared_postgresql()
@@ -222,6 +319,60 @@ class PostgreSQL_OutageTests(OutageTests, PostgreSQLTestCase):
         (text,) = [formatEvent(event) for event in events]
         self.assertEqual(text, "The management store failed: IntegrityError")
         self.assertNotIn("secret", repr(events))
+
+
+class PostgreSQL_FrozenTests(FrozenTests, TestCase):
+    """See the base class."""
+
+    LOCK = "LOCK TABLE destinations IN ACCESS EXCLUSIVE MODE"
+
+    def new_uri(self) -> str:
+        """An empty database."""
+        server = shared_postgresql()
+        return server.uri(server.new_database())
+
+    def freeze(self) -> None:
+        """Stop the processes of the server in their tracks."""
+        # The first one makes the others, so it has to stop first.
+        number = self.first_process()
+        os.kill(number, signal.SIGSTOP)
+        for child in self.children(number):
+            os.kill(child, signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let them go on."""
+        number = self.first_process()
+        for each in (*self.children(number), number):
+            os.kill(each, signal.SIGCONT)
+
+    def first_process(self) -> int:
+        """The process that listens."""
+        path = shared_postgresql().directory / "data" / "postmaster.pid"
+        return int(path.read_text().split()[0])
+
+    def children(self, number: int) -> list[int]:
+        """The processes that it has made."""
+        path = Path(f"/proc/{number}/task/{number}/children")
+        return [int(each) for each in path.read_text().split()]
+
+    def until_nobody_waits(self) -> None:
+        """Return when no statement waits for a lock."""
+        until_none(
+            lambda: shared_postgresql().execute(
+                "SELECT query FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+            )
+        )
+
+
+class PostgreSQL_VersionOneTests(VersionOneTests, TestCase):
+    """See the base class."""
+
+    version_1 = version_1('VARCHAR({}) COLLATE "C"'.format, "TEXT", "BOOLEAN", 512)
+
+    def new_uri(self) -> str:
+        """An empty database."""
+        server = shared_postgresql()
+        return server.uri(server.new_database())
 
 
 class PostgreSQL_OpenTests(SynchronousTestCase):
@@ -285,12 +436,24 @@ class PostgreSQL_OpenTests(SynchronousTestCase):
 
     def test_options(self) -> None:
         """Time-outs have defaults, which the URI overrides."""
-        for query, expected in (("", 5), ("?connect_timeout=9", 9)):
+        for query, expected in (
+            ("", (5, 10)),
+            ("?connect_timeout=9&read_timeout=8", (9, 8)),
+        ):
             with self.engine(query).connect() as connection:
-                info = connection.connection.driver_connection.info
-                parameters = info.get_parameters()
-            self.assertEqual(parameters["connect_timeout"], str(expected))
+                driver = connection.connection.driver_connection
+                parameters = driver.info.get_parameters()
+            found = (int(parameters["connect_timeout"]), driver.read_timeout)
+            self.assertEqual(found, expected)
             self.assertEqual(parameters["tcp_user_timeout"], "10000")
+
+    def test_patient(self) -> None:
+        """Who changes the schema has all the time it takes."""
+        engine = make_engine(self.uri, 1, patient=True)
+        self.addCleanup(engine.dispose)
+        with engine.connect() as connection:
+            driver = connection.connection.driver_connection
+        self.assertEqual(driver.read_timeout, 0)
 
     def test_order(self) -> None:
         """Names are ordered by code points whatever the order of the database is."""

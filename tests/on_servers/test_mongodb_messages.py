@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -13,7 +14,13 @@ from typing import Any
 from hypothesis import settings
 from hypothesis.stateful import run_state_machine_as_test
 from twisted.internet import reactor
-from twisted.internet.defer import Deferred, execute, gatherResults
+from twisted.internet.defer import (
+    CancelledError,
+    Deferred,
+    DeferredList,
+    execute,
+    gatherResults,
+)
 from twisted.internet.error import ProcessDone
 from twisted.internet.protocol import ProcessProtocol
 from twisted.internet.task import Clock
@@ -21,24 +28,37 @@ from twisted.internet.threads import blockingCallFromThread, deferToThread
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
-from mqsvc.messaging.errors import StoreUnavailable
-from mqsvc.messaging.model import DeadLetterRule, Message, NewMessage, Selection
+from mqsvc.messaging.errors import MessageIsClaimed, StoreUnavailable
+from mqsvc.messaging.model import (
+    Claimed,
+    DeadLetterRule,
+    Message,
+    NewMessage,
+    Selection,
+    StoredMessage,
+)
 from mqsvc.storage.errors import StoreOpenError
 from mqsvc.storage.messages import mongodb_queries as queries
-from mqsvc.storage.messages.mongodb import (
-    TIMEOUT,
-    MongoMessageStore,
-    open_mongodb_messages,
+from mqsvc.storage.messages.mongodb import MongoMessageStore, open_mongodb_messages
+from mqsvc.storage.messages.mongodb_client import POOL_SIZE, MongoClient
+from mqsvc.storage.messages.mongodb_commands import Connection
+from mqsvc.storage.messages.mongodb_lanes import TIMEOUT
+from mqsvc.storage.messages.mongodb_notes import View, key_of
+from mqsvc.storage.messages.mongodb_schema import (
+    CLAIMS,
+    DESTINATIONS,
+    INDEXES,
+    MESSAGES,
 )
-from mqsvc.storage.messages.mongodb_client import Connection, MongoClient, MongoSettings
-from mqsvc.storage.messages.mongodb_notes import View
-from mqsvc.storage.messages.mongodb_schema import CLAIMS, INDEXES, MESSAGES
+from mqsvc.storage.mongodb_uri import Address, read_uri
 from tests.live import CHECKOUT, free_port
 from tests.servers.mongodb import MongoServer, set_of_one, set_of_three, stand_alone
 from tests.storage.contract import (
     GRAVEYARD,
     ORDERS,
+    RETURNS,
     START,
+    UNKNOWN_ID,
     StoreTests,
     flat,
     ids_of,
@@ -149,28 +169,25 @@ class DyingClient(MongoClient):
     """
 
     commands = 10_000
+    is_dead = False
 
-    async def connection(self) -> Any:
-        return DyingConnection(await super().connection(), self)
+    def _connection(self, protocol: Any) -> Connection:
+        return DyingConnection(protocol, self._address, self)
 
 
-class DyingConnection:
-    """Passes commands on while its client lives."""
+class DyingConnection(Connection):
+    """Sends commands while its client lives."""
 
-    def __init__(self, connection: Connection, client: DyingClient) -> None:
-        self._connection = connection
+    def __init__(self, protocol: Any, address: Address, client: DyingClient) -> None:
+        super().__init__(protocol, address)
         self._client = client
 
-    def __getattr__(self, name: str) -> Any:
-        method = getattr(self._connection, name)
-
-        def call(*arguments: Any, **options: Any) -> Any:
-            if not self._client.commands:
-                raise Died
-            self._client.commands -= 1
-            return method(*arguments, **options)
-
-        return call
+    async def command(self, *arguments: Any, **options: Any) -> dict[str, Any]:
+        if not self._client.commands:
+            self._client.is_dead = True
+            raise Died
+        self._client.commands -= 1
+        return await super().command(*arguments, **options)
 
 
 Attempt = Callable[[MongoMessageStore, list[str], str], Deferred[Any]]
@@ -213,20 +230,17 @@ class CrashTests(StoreTests, TestCase):
             await self.store.clear(GRAVEYARD)
             ids, claim_id = await self.prepare()
             before = await self.seen()
-            client = DyingClient(self.store._client._settings, INDEXES)
+            client = DyingClient(self.store._client._address, INDEXES)
             dying = MongoMessageStore(client, reactor, random.getrandbits)
             dying.startService()
-            await dying.ping()
+            await dying.page(ORDERS, Selection(1), self.now)
             client.commands = commands
-            try:
+            with contextlib.suppress(StoreUnavailable):
                 await attempt(dying, ids, claim_id)
-                done = True
-            except StoreUnavailable:
-                done = False
             await dying.stopService()
             self.flushLoggedErrors(Died)
             after = await self.seen()
-            if done:
+            if not client.is_dead:
                 return before, after, seen
             seen.append(after)
         raise AssertionError("the attempt never ends")
@@ -298,6 +312,51 @@ class CrashTests(StoreTests, TestCase):
         """A destination is emptied whole or not."""
         await self.assert_whole(lambda store, ids, claim: store.clear(ORDERS))
 
+    async def test_restore(self) -> None:
+        """All that another store kept comes, or none of it."""
+        kept = [
+            StoredMessage(Message(UNKNOWN_ID, b"%d" % n, 900, START), START + 900_000)
+            for n in range(3)
+        ]
+        await self.assert_whole(
+            lambda store, ids, claim: store.restore(ORDERS, kept, self.now)
+        )
+
+    async def test_group(self) -> None:
+        """What many want at once is done for all of them or for none."""
+
+        def attempt(
+            store: MongoMessageStore, ids: list[str], claim: str
+        ) -> Deferred[Any]:
+            calls = [
+                # While this one looks, the others come together.
+                store.delete(ORDERS, [UNKNOWN_ID], self.now),
+                store.post(ORDERS, [NewMessage(b"6", 60)], "bob", self.now),
+                store.post(ORDERS, [NewMessage(b"7", 60)] * 2, "carol", self.now),
+                store.claim(ORDERS, 300, 60, 1, self.now),
+                store.delete(ORDERS, ids[:1], self.now, [claim]),
+            ]
+            return DeferredList(calls, consumeErrors=True)
+
+        await self.assert_whole(attempt)
+
+    async def test_note_that_nobody_reads(self) -> None:
+        """What a dead process left to do does not keep an empty destination alive."""
+        await self.post("1")
+        for commands in range(5):
+            client = DyingClient(self.store._client._address, INDEXES)
+            dying = self.start(MongoMessageStore(client, reactor, random.getrandbits))
+            await dying.page(ORDERS, Selection(1), self.now)
+            client.commands = commands
+            with contextlib.suppress(StoreUnavailable):
+                await dying.clear(ORDERS)
+            await dying.stopService()
+            self.flushLoggedErrors(Died)
+        self.wait(7200)
+        await self.sweep_all()
+        connection = await self.store._client.connection()
+        self.assertEqual(await connection.find(DESTINATIONS, {}), [])
+
 
 class SlowClient(MongoClient):
     """A client that something comes in between of, once, before it commits.
@@ -307,25 +366,22 @@ class SlowClient(MongoClient):
 
     meanwhile: Callable[[], Any] | None = None
 
-    async def connection(self) -> Any:
-        return SlowConnection(await super().connection(), self)
+    def _connection(self, protocol: Any) -> Connection:
+        return SlowConnection(protocol, self._address, self)
 
 
-class SlowConnection:
-    """Passes commands on, the commit after what happens meanwhile."""
+class SlowConnection(Connection):
+    """Sends commands, a commit after what happens meanwhile."""
 
-    def __init__(self, connection: Connection, client: SlowClient) -> None:
-        self._connection = connection
+    def __init__(self, protocol: Any, address: Address, client: SlowClient) -> None:
+        super().__init__(protocol, address)
         self._client = client
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._connection, name)
-
-    async def update_one(self, *arguments: Any) -> bool:
+    async def replace(self, *arguments: Any, **options: Any) -> dict[str, Any] | None:
         meanwhile, self._client.meanwhile = self._client.meanwhile, None
         if meanwhile is not None:
             await meanwhile()
-        return await self._connection.update_one(*arguments)
+        return await super().replace(*arguments, **options)
 
 
 class RivalTests(StoreTests, TestCase):
@@ -335,27 +391,62 @@ class RivalTests(StoreTests, TestCase):
 
     def slow(self, meanwhile: Callable[[], Any]) -> MongoMessageStore:
         """Another store on the same messages, that is overtaken once."""
-        client = SlowClient(self.store._client._settings, INDEXES)
+        client = SlowClient(self.store._client._address, INDEXES)
         client.meanwhile = meanwhile
         store = MongoMessageStore(client, reactor, random.getrandbits)
         self.start(store)
         return store
 
-    async def test_look_is_taken_again(self) -> None:
-        """An answer that was found while a step was committed is not given."""
-        await self.post("1", "2")
-        pages = []
+    async def disturbed_look(
+        self, store: MongoMessageStore, disturb: Callable[[], Any]
+    ) -> list[list[bytes]]:
+        """What is free, each time it is asked in one look: the first is disturbed."""
+        pages: list[list[bytes]] = []
 
         async def question(connection: Connection, view: View) -> list[bytes]:
-            rows = await queries.free(connection, view.owner, 9, self.now)
             if not pages:
-                await self.post("3", "4")
+                await disturb()
+            rows = await queries.free(connection, view, 9, self.now, self.now)
             pages.append([row["body"] for row in rows])
             return pages[-1]
 
-        answer = await self.store._ledger.look(ORDERS, question, [])
-        self.assertEqual(pages, [[b"1", b"2"], [b"1", b"2", b"3", b"4"]])
+        answer = await store._ledger.look(ORDERS, question, [])
         self.assertEqual(answer, pages[-1])
+        return pages
+
+    async def test_look_is_taken_again(self) -> None:
+        """An answer that was found while a claim was committed is not given."""
+        await self.post("1", "2", "3")
+        store = self.start(
+            open_mongodb_messages(self.store._client._address.uri, reactor)
+        )
+
+        async def disturb() -> None:
+            await self.claim(limit=1)
+
+        pages = await self.disturbed_look(store, disturb)
+        self.assertEqual(len(pages), 2)
+        self.assertEqual(pages[1], [b"2", b"3"])
+
+    async def test_look_goes_on_while_others_post(self) -> None:
+        """A look is not taken again because of messages that come behind it."""
+        await self.post("1", "2")
+        store = self.start(
+            open_mongodb_messages(self.store._client._address.uri, reactor)
+        )
+
+        async def disturb() -> None:
+            await self.post("3", "4")
+
+        pages = await self.disturbed_look(store, disturb)
+        self.assertEqual(pages, [[b"1", b"2"]])
+        # But what was known before the look may be older than it, on connections that
+        # were there when it was learned.
+        for _ in range(2 * POOL_SIZE):
+            await self.page()
+        pages = await self.disturbed_look(self.store, disturb)
+        self.assertEqual(len(pages), 2)
+        self.assertEqual(len(pages[1]), 6)
 
     async def test_overtaken_post(self) -> None:
         """A post that was overtaken comes after the other one."""
@@ -394,7 +485,7 @@ class RivalTests(StoreTests, TestCase):
         await self.post("old", to=GRAVEYARD)
         worn = await self.claim()
         await self.store.release(ORDERS, worn.id, self.now)
-        client = SlowClient(self.store._client._settings, INDEXES)
+        client = SlowClient(self.store._client._address, INDEXES)
         store = self.start(MongoMessageStore(client, reactor, random.getrandbits))
         pages = []
 
@@ -412,6 +503,192 @@ class RivalTests(StoreTests, TestCase):
         self.assertEqual([m.body for m in pages[0]], [b"old"])
         self.assertEqual([m.body for m in await self.page(GRAVEYARD)], [b"old", b"1"])
         self.assertEqual(await self.listed(), [])
+
+
+class GroupTests(StoreTests, TestCase):
+    """Calls of one process that become one step."""
+
+    open_store = staticmethod(open_stand_alone)
+
+    async def document(self) -> dict[str, Any]:
+        """What the server has of the destination."""
+        connection = await self.store._client.connection()
+        document = await connection.read(DESTINATIONS, key_of(ORDERS))
+        assert document is not None
+        return document
+
+    async def at_once(self, *calls: Callable[[], Deferred[Any]]) -> list[Any]:
+        """The outcomes of calls that are one group, and one commit."""
+        before = await self.document()
+        busy = self.store.delete(ORDERS, [UNKNOWN_ID], self.now)
+        outcomes = await DeferredList([call() for call in calls], consumeErrors=True)
+        await busy
+        after = await self.document()
+        self.assertEqual(after["version"], before["version"] + 1)
+        return [outcome for _, outcome in outcomes]
+
+    def posting(self, *bodies: bytes, client: str = "alice") -> Callable[[], Any]:
+        new = [NewMessage(body, 3600) for body in bodies]
+        return lambda: self.store.post(ORDERS, new, client, self.now)
+
+    def claiming(self, limit: int, at: int = 0, **options: Any) -> Callable[[], Any]:
+        now = self.now + at
+        return lambda: self.store.claim(ORDERS, 300, 60, limit, now, **options)
+
+    def deleting(self, *ids: str, claims: Any = None) -> Callable[[], Any]:
+        return lambda: self.store.delete(ORDERS, ids, self.now, claims)
+
+    async def test_posts(self) -> None:
+        """Posts of many are one commit, each in one piece, in the order of calling."""
+        (first,) = await self.post("0")
+        bodies = [(b"%d" % n, b"%d" % -n) for n in range(1, 17)]
+        posts = [
+            self.posting(*pair, client=f"c{n % 3}") for n, pair in enumerate(bodies)
+        ]
+        ids = await self.at_once(*posts)
+        page = await self.page()
+        self.assertEqual(ids_of(page), [first, *flat(ids)])
+        self.assertEqual([m.body for m in page[1:]], flat(bodies))
+        for number in range(3):
+            shown = await self.listed(hide_client=f"c{number}")
+            hidden = flat(each for n, each in enumerate(ids) if n % 3 == number)
+            self.assertEqual(
+                shown, [each for each in ids_of(page) if each not in hidden]
+            )
+
+    async def test_one_is_too_large(self) -> None:
+        """What MongoDB cannot keep fails by itself, and the others are stored."""
+        await self.post("0")
+        first, failure, last = await self.at_once(
+            self.posting(b"1"), self.posting(b"x" * 15_500_001), self.posting(b"2")
+        )
+        failure.trap(StoreUnavailable)
+        self.assertIn("15500000 bytes", str(failure.value))
+        self.assertEqual((await self.listed())[1:], [*first, *last])
+
+    async def test_one_is_refused_by_the_server(self) -> None:
+        """If a group cannot be sent, each part is tried on its own, in its order."""
+        await self.post("0")
+        posts = [self.posting(b"1"), self.posting(b"2", client="\ud800")]
+        posts.append(self.posting(b"3", b"4"))
+        busy = self.store.delete(ORDERS, [UNKNOWN_ID], self.now)
+        answers = [post() for post in posts]
+        with self.assertRaises(StoreUnavailable):
+            await answers[1]
+        stored = [*(await answers[0]), *(await answers[2])]
+        self.assertEqual((await self.listed())[1:], stored)
+        await busy
+        self.assertEqual(len(self.flushLoggedErrors(UnicodeEncodeError)), 2)
+
+    async def test_claims(self) -> None:
+        """Many workers get different messages in one commit, the first the oldest."""
+        ids = await self.post(*"123456789")
+        claims = await self.at_once(*[self.claiming(2) for _ in range(6)])
+        lent = [ids_of(each.claim.messages) for each in claims[:5]]
+        self.assertEqual(lent, [ids[0:2], ids[2:4], ids[4:6], ids[6:8], ids[8:]])
+        self.assertEqual(claims[5], Claimed(None))
+        for each in claims[:5]:
+            held = await self.store.get_claim(ORDERS, each.claim.id, self.now)
+            self.assertEqual(held, each.claim)
+        stats = await self.store.stats(ORDERS, self.now)
+        self.assertEqual((stats.claimed, stats.free), (9, 0))
+
+    async def test_clocks_that_differ(self) -> None:
+        """Each claim takes what is free by the clock of its caller, and all of it."""
+        late = await self.post("1", "2", delay=10)
+        (ready,) = await self.post("3")
+        busy = self.store.delete(ORDERS, [UNKNOWN_ID], self.now)
+        early, later = self.claiming(1)(), self.claiming(1, at=10_000)()
+        lent = [ids_of((await each).claim.messages) for each in (early, later)]
+        self.assertEqual(lent, [[ready], late[:1]])
+        await busy
+
+    async def test_dead_letters(self) -> None:
+        """Claims of one group move what is worn, and count it for themselves."""
+        ids = await self.post("1", "2")
+        worn = await self.claim()
+        await self.store.release(ORDERS, worn.id, self.now)
+        ids += await self.post("3", "4", "5")
+        rule = DeadLetterRule(GRAVEYARD, 1)
+        first, second = await self.at_once(
+            self.claiming(3, dead_letter=rule), self.claiming(3, dead_letter=rule)
+        )
+        self.assertEqual((first.dead_lettered, second.dead_lettered), (2, 0))
+        self.assertEqual(ids_of(first.claim.messages), ids[2:3])
+        self.assertEqual(ids_of(second.claim.messages), ids[3:])
+        self.assertEqual([m.body for m in await self.page(GRAVEYARD)], [b"1", b"2"])
+
+    async def test_different_targets(self) -> None:
+        """Claims whose dead letters go to different places are different steps."""
+        await self.post("1", "2")
+        worn = await self.claim()
+        await self.store.release(ORDERS, worn.id, self.now)
+        busy = self.store.delete(ORDERS, [UNKNOWN_ID], self.now)
+        targets = (GRAVEYARD, RETURNS)
+        claims = [
+            self.claiming(1, dead_letter=DeadLetterRule(target, 1))()
+            for target in targets
+        ]
+        for claim in claims:
+            self.assertEqual(await claim, Claimed(None, 1))
+        await busy
+        bodies = [[m.body for m in await self.page(target)] for target in targets]
+        self.assertEqual(bodies, [[b"1"], [b"2"]])
+
+    async def test_mixed(self) -> None:
+        """What deletes comes first, then what takes, then what appends."""
+        ids = await self.post("1", "2", "3", "4")
+        held = await self.claim(limit=1)
+        posted, popped, claimed, refused, again, deleted = await self.at_once(
+            self.posting(b"5"),
+            lambda: self.store.pop(ORDERS, 1, self.now),
+            self.claiming(9),
+            self.deleting(ids[0], ids[3], claims=[]),
+            self.deleting(ids[1], claims=[]),
+            self.deleting(ids[1], ids[0], claims=[held.id]),
+        )
+        refused.trap(MessageIsClaimed)
+        self.assertIsNone(again)
+        self.assertIsNone(deleted)
+        self.assertEqual(ids_of(popped), ids[2:3])
+        self.assertEqual(ids_of(claimed.claim.messages), ids[3:])
+        self.assertEqual(await self.listed(include_claimed=True), [ids[3], *posted])
+        stats = await self.store.stats(ORDERS, self.now)
+        self.assertEqual((stats.claimed, stats.free), (1, 1))
+
+    async def test_nothing_there(self) -> None:
+        """In a destination that was never posted to each finds nothing."""
+        busy = self.store.delete(RETURNS, [UNKNOWN_ID], self.now)
+        popped = self.store.pop(RETURNS, 5, self.now)
+        claimed = self.store.claim(RETURNS, 60, 60, 5, self.now)
+        self.assertEqual(await popped, [])
+        self.assertEqual(await claimed, Claimed(None))
+        self.assertIsNone(await busy)
+
+    async def test_caller_leaves(self) -> None:
+        """A caller that gives up frees himself, and his part is done all the same."""
+        await self.post("0")
+        busy = self.store.delete(ORDERS, [UNKNOWN_ID], self.now)
+        left, stayed = self.posting(b"1")(), self.posting(b"2")()
+        left.cancel()
+        with self.assertRaises(CancelledError):
+            await left
+        (last,) = await stayed
+        await busy
+        self.assertEqual([m.body for m in await self.page()], [b"0", b"1", b"2"])
+        self.assertEqual((await self.listed())[-1], last)
+
+    async def test_nothing_is_left_to_do(self) -> None:
+        """When nobody wants anything any more, the note of the last step is removed."""
+        await gatherResults([self.posting(b"1")() for _ in range(5)])
+        other = self.start(
+            open_mongodb_messages(self.store._client._address.uri, reactor)
+        )
+        await self.store.stopService()
+        connection = await other._client.connection()
+        document = await connection.read(DESTINATIONS, key_of(ORDERS))
+        assert document is not None
+        self.assertNotIn("pending", document)
 
 
 class PostingProcess(ProcessProtocol):
@@ -443,10 +720,10 @@ class ProcessesTests(TestCase):
 
     timeout = 120
     processes = 4
-    batches = 40
+    batches = 60
 
     async def follow(self, server: Any, uri: str) -> None:
-        """Four processes post while a reader follows the markers."""
+        """Four processes with six posters each post; a reader follows the markers."""
         store = open_mongodb_messages(uri, reactor)
         store.startService()
         self.addCleanup(store.stopService)
@@ -499,7 +776,7 @@ class TroubleTests(TestCase):
     """Servers that die, move or do not answer."""
 
     timeout = 120
-    posters = 3
+    posters = 12
 
     def begin(self, uri: str) -> MongoMessageStore:
         store = open_mongodb_messages(uri, reactor)
@@ -650,11 +927,11 @@ class UriTests(SynchronousTestCase):
     def test_refused(self) -> None:
         """What would not be done as asked is refused, and said why."""
         for uri, fact in (
-            ("mongodb://", "no MongoDB URI"),
-            ("mongodb+srv://example.org/x", "name the servers"),
+            ("mongodb://", "this URI cannot be used"),
+            ("mongodb+srv://example.org/x", "name them"),
             ("mongodb://localhost/x?tls=true", "TLS"),
-            ("mongodb://a:b@localhost/x?authMechanism=SCRAM-SHA-256", "SCRAM-SHA-1"),
-            ("mongodb://a:b@localhost", "name the database"),
+            ("mongodb://a:b@localhost/x?authMechanism=MONGODB-X509", "SCRAM-SHA-1"),
+            ("mongodb://localhost/x?w=0", "acknowledges nothing"),
         ):
             with self.assertRaises(StoreOpenError) as caught:
                 open_mongodb_messages(uri, Clock())
@@ -663,17 +940,14 @@ class UriTests(SynchronousTestCase):
 
     def test_durable_unless_told_otherwise(self) -> None:
         """A change waits for the journals of a majority, unless the URI says less."""
-        concern = MongoSettings("mongodb://localhost").write_concern
+        address = read_uri("mongodb://localhost")
+        concern = address.write_concern
         self.assertEqual((concern["w"], concern["j"]), ("majority", True))
-        weaker = MongoSettings("mongodb://localhost/x?w=1&journal=false")
+        self.assertEqual(address.read_concern, {"level": "majority"})
+        weaker = read_uri("mongodb://localhost/x?w=1&journal=false")
         concern = weaker.write_concern
         self.assertEqual((concern["w"], concern["j"]), (1, False))
         self.assertEqual(weaker.read_concern, {"level": "local"})
-
-    def test_database(self) -> None:
-        """The database is the one named, or one with the name of the program."""
-        self.assertEqual(MongoSettings("mongodb://localhost/x").database, "x")
-        self.assertEqual(MongoSettings("mongodb://localhost").database, "mqsvc")
 
 
 class CostTests(TestCase):

@@ -17,6 +17,7 @@ from hypothesis import settings
 from hypothesis.stateful import run_state_machine_as_test
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.protocol import Factory, Protocol
 from twisted.logger import LogEvent, capturedLogs, formatEvent
 from twisted.protocols import portforward
 from twisted.trial.unittest import SynchronousTestCase, TestCase
@@ -49,6 +50,7 @@ from mqsvc.storage.messages.redis_server import (
     check_server,
     persistence_warning,
 )
+from mqsvc.storage.messages.redis_wire import Refusal, Replies, encode_command
 from tests.servers.process import ServerProcess
 from tests.servers.redis import (
     BlockingConnection,
@@ -249,6 +251,13 @@ class OneServerTests(RedisCase):
         remembered = [key for key in self.keys() if ":op:" in key]
         self.assertLess(len(remembered), FORGET_TOGETHER)
 
+    async def test_attempts_in_vain_leave_nothing(self) -> None:
+        """Who asks an empty queue for messages writes nothing to the server."""
+        claimed = await self.store.claim(ORDERS, 60, 60, 10, START)
+        self.assertEqual(claimed, Claimed(None, 0))
+        self.assertEqual(await self.store.pop(ORDERS, 10, START), [])
+        self.assertEqual(self.keys(), set())
+
     async def test_lost_answers(self) -> None:
         """An operation whose answer is lost is done once, and answered all the same."""
         proxy = LossyProxy(self, self.server.port)
@@ -276,6 +285,28 @@ class OneServerTests(RedisCase):
         await store.clear(RETURNS)
         self.assertEqual(proxy.lost, 5)
         self.assertEqual(await self.bodies(store), [b"3"])
+
+    async def test_lost_answers_of_transfers(self) -> None:
+        """What is restored or taken back when the answer is lost is so once."""
+        proxy = LossyProxy(self, self.server.port)
+        store = open_at(self, f"{proxy.uri}?prefix={self.prefix}")
+        await self.post(store, b"1")
+        for _ in range(2):
+            claimed = await store.claim(ORDERS, 60, 60, 1, START)
+            assert claimed.claim is not None
+            proxy.lose_next()
+            await store.release(ORDERS, claimed.claim.id, START, undelivered=True)
+            claimed = await store.claim(ORDERS, 60, 60, 1, START)
+            assert claimed.claim is not None
+            await store.release(ORDERS, claimed.claim.id, START)
+        proxy.lose_next()
+        (stored,) = await store.stored(ORDERS, 10, None, START)
+        self.assertEqual(stored.message.claim_count, 2)
+        proxy.lose_next()
+        ids = await store.restore(RETURNS, [stored], START)
+        self.assertEqual(proxy.lost, 4)
+        page = await store.page(RETURNS, EVERYTHING, START)
+        self.assertEqual([each.id for each in page], ids)
 
     async def test_all_answers_lost(self) -> None:
         """An operation that is never answered fails, and was done once."""
@@ -391,6 +422,18 @@ class LossyProxy:
         return True
 
 
+class Chatter(Factory):
+    """A server that says something else than a Redis."""
+
+    noisy = False
+
+    def buildProtocol(self, _: object) -> Protocol:
+        """A connection that is not answered in the form asked for."""
+        protocol = Protocol()
+        protocol.dataReceived = lambda _: protocol.transport.write(b"HTTP/1.1 400\r\n")
+        return protocol
+
+
 class OwnServerTests(RedisCase):
     """What a server does that others must not meet."""
 
@@ -471,6 +514,15 @@ class OwnServerTests(RedisCase):
         with capturedLogs() as events:
             await open_at(self, shared_redis().uri).ping()
         self.assertNotIn("lost when it stops", said(events))
+
+    async def test_other_server(self) -> None:
+        """A server that does not speak as a Redis does is given up."""
+        port = reactor.listenTCP(0, Chatter(), interface="127.0.0.1")
+        self.addCleanup(port.stopListening)
+        with capturedLogs() as events:
+            store = open_at(self, f"redis://127.0.0.1:{port.getHost().port}")
+            await self.assert_unavailable(store)
+        self.assertIn("it does not answer as a Redis does", said(events))
 
     async def test_password(self) -> None:
         """A store with the right password works, one without says what is wrong."""
@@ -608,6 +660,56 @@ class ServerCheckTests(SynchronousTestCase):
         self.assertIsNone(persistence_warning(GOOD_SERVER, ""))
         for save, words in (("", "ALL"), ("60 1", "since its last"), (None, "may be")):
             self.assertIn(words, persistence_warning(off, save) or "")
+
+
+class WireTests(SynchronousTestCase):
+    """Commands and replies as bytes."""
+
+    received = (
+        b"+OK\r\n:-12\r\n$0\r\n\r\n$-1\r\n$6\r\na\r\n$1\n\r\n-NOSCRIPT no\r\n"
+        b"*0\r\n*-1\r\n*3\r\n:1\r\n*2\r\n$1\r\nx\r\n$-1\r\n+y\r\n$2\r\n\xff\x00\r\n"
+    )
+    replies = (
+        *(b"OK", -12, b"", None, b"a\r\n$1\n", "NOSCRIPT no", [], None),
+        *([1, [b"x", None], b"y"], b"\xff\x00"),
+    )
+
+    def shown(self, replies: Sequence[Any]) -> tuple[Any, ...]:
+        """Replies, with the text of refusals in their place."""
+        return tuple(str(e) if isinstance(e, Refusal) else e for e in replies)
+
+    def test_all_at_once(self) -> None:
+        """Replies of every kind are read from one piece."""
+        self.assertEqual(self.shown(Replies().feed(self.received)), self.replies)
+
+    def test_in_pieces(self) -> None:
+        """The same are read from pieces of any size, each as soon as it is whole."""
+        for size in range(1, 40):
+            reader, replies = Replies(), []
+            for start in range(0, len(self.received), size):
+                replies += reader.feed(self.received[start : start + size])
+            self.assertEqual(self.shown(replies), self.replies)
+
+    def test_as_soon_as_whole(self) -> None:
+        """A reply is given with its last byte, and not twice."""
+        reader = Replies()
+        self.assertEqual(reader.feed(b"$3\r\nabc\r"), [])
+        self.assertEqual(reader.feed(b"\n$3"), [b"abc"])
+        self.assertEqual(reader.feed(b""), [])
+        self.assertEqual(reader.feed(b"\r\ndef\r\n"), [b"def"])
+
+    def test_not_a_reply(self) -> None:
+        """What is no reply is refused at once."""
+        for text in (b"HTTP/1.1 400\r\n", b"\r\n", b"$x\r\n", b"*\r\n", b":1.5\r\n"):
+            with self.assertRaises(ValueError, msg=repr(text)):
+                Replies().feed(text)
+
+    def test_command(self) -> None:
+        """A command gives each word with its length in bytes."""
+        self.assertEqual(
+            encode_command(["SET", "é", b"\r\n\xff", 17]),
+            b"*4\r\n$3\r\nSET\r\n$2\r\n\xc3\xa9\r\n$3\r\n\r\n\xff\r\n$2\r\n17\r\n",
+        )
 
 
 class AddressTests(SynchronousTestCase):
@@ -795,6 +897,7 @@ class CostTests(SynchronousTestCase):
         first, *_, last = self.successResultOf(
             store.page(ORDERS, Selection(size), START)
         )
+        stored = self.successResultOf(store.stored(ORDERS, 10, None, START))
         free = self.successResultOf(store.claim(ORDERS, 60, 60, 10, START)).claim
         assert free is not None
         operations: dict[str, Callable[[], Deferred[Any]]] = {
@@ -808,7 +911,10 @@ class CostTests(SynchronousTestCase):
             "get": lambda: store.get(ORDERS, [first.id, last.id], START),
             "get_claim": lambda: store.get_claim(ORDERS, free.id, START),
             "renew": lambda: store.renew(ORDERS, free.id, 60, 60, START),
-            "release": lambda: store.release(ORDERS, free.id, START),
+            "release": lambda: store.release(ORDERS, free.id, START, undelivered=True),
+            "stored": lambda: store.stored(ORDERS, 10, None, START),
+            "stored after": lambda: store.stored(ORDERS, 10, first.id, START),
+            "restore": lambda: store.restore(ORDERS, stored, START),
             "stats": lambda: store.stats(ORDERS, START),
             "next_ready": lambda: store.next_ready(ORDERS, START),
             "delete": lambda: store.delete(ORDERS, [first.id, last.id], START, []),

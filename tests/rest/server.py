@@ -6,7 +6,10 @@ the test advances it; everything else (sockets, threads, the store) is real.
 
 from __future__ import annotations
 
+import os
+import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing
 from json import dumps
 from typing import Any, ClassVar
 
@@ -80,15 +83,24 @@ class RestTestCase(TestCase):
         """Start the service and wait until it listens."""
         self.clock = Clock()
         self.clock.advance(EPOCH)
-        overrides = [f"data_dir={self.mktemp()}", "http=tcp:0:interface=127.0.0.1"]
-        settings = load(None, {}, [*overrides, *self.settings])
-        self.root = make_root(settings, reactor, clock=self.clock)
+        self.data_dir = self.mktemp()
+        self._agent = Agent(reactor, pool=HTTPConnectionPool(reactor, persistent=False))
+        self.addCleanup(self._stop)
+        await self._start(self.settings)
+
+    async def _start(self, settings: Sequence[str]) -> None:
+        overrides = [f"data_dir={self.data_dir}", "http=tcp:0:interface=127.0.0.1"]
+        configured = load(None, {}, [*overrides, *settings])
+        self.root = make_root(configured, reactor, clock=self.clock)
         self.root.privilegedStartService()
         self.root.startService()
-        self.addCleanup(self._stop)
         await self.root.started
         self.port: int = self.root.addresses[0].port
-        self._agent = Agent(reactor, pool=HTTPConnectionPool(reactor, persistent=False))
+
+    async def restart(self, *settings: str) -> None:
+        """Stop the service, and start another one on its data, with these settings."""
+        await self._stop()
+        await self._start(settings)
 
     async def _stop(self) -> None:
         # What a failed test left open is given up when the service's clock goes on.
@@ -288,3 +300,49 @@ class RestTestCase(TestCase):
             pages.append(answer.json[collection])
             path = answer.next_href
         raise self.failureException(f"no empty page among {most} from {path}")
+
+
+class PoolingTestCase(RestTestCase):
+    """A service with pools, which are files of the test."""
+
+    settings = ("admin_mode=true", "pooling=true")
+
+    async def setUp(self) -> None:
+        """Start without any pool."""
+        self._files: dict[str, str] = {}
+        await super().setUp()
+
+    async def ask(self, method: str, path: str, **options: Any) -> Answer:
+        """Like :meth:`call`, as an administrator."""
+        headers = {"X-Roles": "admin", **options.pop("headers", {})}
+        return await self.call(method, path, headers=headers, **options)
+
+    def uri(self, pool: str) -> str:
+        """The URI of a file that is only for this pool."""
+        if pool not in self._files:
+            self._files[pool] = os.path.abspath(self.mktemp())
+        return f"sqlite:///{self._files[pool]}"
+
+    async def add_pool(self, name: str, weight: int = 1, **members: Any) -> None:
+        """Make a pool, or replace it."""
+        pool = {"uri": self.uri(name), "weight": weight, **members}
+        self.expect(await self.ask("PUT", f"/v2/pools/{name}", json=pool), 201)
+
+    async def add_flavor(self, name: str, *pools: str) -> None:
+        """Make a flavor, and the pools that it is to have."""
+        for pool in pools:
+            await self.add_pool(pool)
+        flavor = {"pool_list": pools}
+        self.expect(await self.ask("PUT", f"/v2/flavors/{name}", json=flavor), 201)
+
+    def in_pool(self, pool: str, name: str = "q") -> list[str]:
+        """The bodies of a queue or topic in the file of a pool, as they are stored."""
+        if not os.path.exists(self._files[pool]):
+            return []
+        with closing(sqlite3.connect(self._files[pool])) as connection:
+            rows = connection.execute(
+                "SELECT body FROM messages JOIN destinations ON id = destination "
+                "WHERE name = ? ORDER BY position",
+                (name,),
+            )
+            return [body.decode() for (body,) in rows]

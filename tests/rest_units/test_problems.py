@@ -20,6 +20,7 @@ from mqsvc.messaging.errors import (
     NotAcceptable,
     StoreUnavailable,
     UnknownRoute,
+    UnusableFlavor,
 )
 from mqsvc.rest.answer import Answer, request_id, write
 from mqsvc.rest.problems import accepts, answer_of, quality, unexpected
@@ -95,6 +96,10 @@ class AnswerTests(SynchronousTestCase):
             "InvalidHeader": ("a title", "words"),
             "InvalidName": ("queue", "words"),
             "UnusableSubscription": ("update", "words"),
+            "UnusablePool": ("update", "words"),
+            "UnusableFlavor": ("updatefail", "words"),
+            "NotAuthenticated": (),
+            "IdentityUnavailable": (),
             "MethodNotAllowed": (["GET"],),
         }
         kinds = [
@@ -116,9 +121,13 @@ class AnswerTests(SynchronousTestCase):
         self.assertEqual((405, "GET, PUT"), (told.status, told.headers["allow"]))
 
     def test_location(self) -> None:
-        """A conflict says where, if it is known."""
-        self.assertEqual("/v2/x", answer(Conflict("x", "/v2/x")).headers["location"])
-        self.assertNotIn("location", answer(Conflict("x")).headers)
+        """A conflict, or a flavor that cannot be made, says where, if it is known."""
+        for here, nowhere in (
+            (Conflict("x", "/v2/x"), Conflict("x")),
+            (UnusableFlavor("t", "x", "/v2/x"), UnusableFlavor("t", "x")),
+        ):
+            self.assertEqual("/v2/x", answer(here).headers["location"])
+            self.assertNotIn("location", answer(nowhere).headers)
 
     def test_xml(self) -> None:
         """Who wants XML rather than JSON gets XML, whatever the words are."""

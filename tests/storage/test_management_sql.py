@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import sqlite3
+from collections.abc import Generator
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from threading import Event
+from typing import Any, NoReturn
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -17,12 +19,14 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.schema import ColumnCollectionConstraint, CreateTable
 from twisted.internet import reactor
 from twisted.internet.defer import CancelledError, Deferred, gatherResults
+from twisted.internet.task import Clock
 from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from mqsvc.messaging.errors import StoreUnavailable
 from mqsvc.messaging.model import Kind, Subscription
 from mqsvc.storage.errors import StoreOpenError
+from mqsvc.storage.management import sql_records
 from mqsvc.storage.management.json_text import from_text, holds, same, to_text
 from mqsvc.storage.management.sql import (
     SchemaTooNew,
@@ -31,19 +35,26 @@ from mqsvc.storage.management.sql import (
 )
 from mqsvc.storage.management.sql_dialects import ExactText, lost_a_race, make_engine
 from mqsvc.storage.management.sql_migrations import MIGRATIONS, migrate
+from mqsvc.storage.management.sql_postgresql import bounded
 from mqsvc.storage.management.sql_schema import (
     destinations,
     key_of,
     subscriptions,
 )
-from mqsvc.storage.management.sql_transactions import Transactions, reason_of
+from mqsvc.storage.management.sql_transactions import (
+    ANSWER_SECONDS,
+    Transactions,
+    reason_of,
+)
 from tests.storage.management_contract import (
     NOW,
     OpenPlace,
     make_management_tests,
+    names,
     queue,
     subscription,
 )
+from tests.storage.sql_migrating import VersionOneTests, version_1
 
 
 def new_path(case: SynchronousTestCase) -> Path:
@@ -252,7 +263,7 @@ class RaceTests(TestCase):
         """A step that met a row made meanwhile is run once more."""
         engine = make_engine(f"sqlite:///{new_path(self)}", 1)
         migrate(engine, MIGRATIONS)
-        transactions = Transactions(engine, reactor, 1)
+        transactions = Transactions(engine, reactor, 1, reactor)
         transactions.start()
         self.addCleanup(transactions.stop)
         looks = []
@@ -280,6 +291,116 @@ class RaceTests(TestCase):
         ):
             error = OperationalError("UPDATE", {}, cause)
             self.assertIs(lost_a_race(error), expected, cause)
+
+
+class AnswerTests(TestCase):
+    """Calls whose time is over while the database keeps their thread."""
+
+    def setUp(self) -> None:
+        """Start transactions on one thread, and a clock that stands still."""
+        self.clock = Clock()
+        self.engine = make_engine(f"sqlite:///{new_path(self)}", 1)
+        migrate(self.engine, MIGRATIONS)
+        self.transactions = Transactions(self.engine, reactor, 1, self.clock)
+        self.transactions.start()
+        self.addCleanup(self.transactions.stop)
+        self.begun: Deferred[None] = Deferred()
+        self.inserts: list[str] = []
+        self.gate = Event()
+        self.addCleanup(self.gate.set)
+
+    def insert(self, connection: Connection, name: str) -> None:
+        """Make a record."""
+        self.inserts.append(name)
+        row = key_of(queue(name)) | {"metadata": "{}", "revision": 1}
+        connection.execute(destinations.insert().values(row))
+
+    def insert_at_last(self, connection: Connection, name: str) -> None:
+        """Make a record, as a database does that stands still meanwhile."""
+        reactor.callFromThread(self.begun.callback, None)
+        self.gate.wait()
+        self.insert(connection, name)
+
+    async def stuck(self) -> Deferred[None]:
+        """A call that has the thread until the gate is opened."""
+        call = self.transactions.write(self.insert_at_last, "stuck")
+        await self.begun
+        return call
+
+    async def kept(self) -> list[str]:
+        """The names of the records that are there, once the thread is free."""
+        page = self.transactions.read(sql_records.page, "p", Kind.QUEUE, 10, "", "", {})
+        return names(await page)
+
+    async def test_in_time(self) -> None:
+        """A call that is answered in time leaves nothing behind."""
+        call = await self.stuck()
+        self.clock.advance(ANSWER_SECONDS - 1)
+        self.assertNoResult(call)
+        self.gate.set()
+        await call
+        self.assertEqual(await self.kept(), ["stuck"])
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    async def test_over(self) -> None:
+        """When the time is over the caller is told, and the rest is undone."""
+        call = await self.stuck()
+        self.clock.advance(ANSWER_SECONDS)
+        self.failureResultOf(call, StoreUnavailable)
+        self.gate.set()
+        self.assertEqual(await self.kept(), [])
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    async def test_in_line(self) -> None:
+        """Who waits for the thread is told in time too, and nothing is done late."""
+        first = await self.stuck()
+        self.clock.advance(1)
+        others = [
+            call(self.insert, f"late{number}")
+            for number in range(9)
+            for call in (self.transactions.read, self.transactions.write)
+        ]
+        self.clock.advance(ANSWER_SECONDS - 1)
+        self.failureResultOf(first, StoreUnavailable)
+        self.assertNoResult(others[0])
+        self.clock.advance(1)
+        for other in others:
+            self.failureResultOf(other, StoreUnavailable)
+        last = self.transactions.write(self.insert, "in time")
+        self.gate.set()
+        await last
+        self.assertEqual(await self.kept(), ["in time"])
+        self.assertEqual(self.inserts, ["stuck", "in time"])
+
+    async def test_cancelled(self) -> None:
+        """Who cancelled hears nothing more when the time is over."""
+        call = await self.stuck()
+        call.cancel()
+        self.failureResultOf(call, CancelledError)
+        self.clock.advance(ANSWER_SECONDS)
+        self.gate.set()
+        self.assertEqual(await self.kept(), [])
+
+    async def test_stop(self) -> None:
+        """A stop waits for the threads, also those whose callers have gone."""
+        call = await self.stuck()
+        self.clock.advance(ANSWER_SECONDS)
+        self.failureResultOf(call, StoreUnavailable)
+        stopped = self.transactions.stop()
+        self.assertNoResult(stopped)
+        self.gate.set()
+        await stopped
+
+    async def test_log(self) -> None:
+        """What took too long is in the log."""
+        call = await self.stuck()
+        with capturedLogs() as events:
+            self.clock.advance(ANSWER_SECONDS)
+        self.failureResultOf(call, StoreUnavailable)
+        self.assertEqual(
+            [formatEvent(event) for event in events],
+            ["The management store did not answer within 10 seconds"],
+        )
 
 
 class OpenTests(SynchronousTestCase):
@@ -464,6 +585,16 @@ class MigrationTests(SynchronousTestCase):
         self.assertLessEqual({"destinations", "subscriptions"}, self.tables())
 
 
+class SQLite_VersionOneTests(VersionOneTests, TestCase):
+    """See the base class."""
+
+    version_1 = version_1("VARCHAR({})".format, "TEXT", "BOOLEAN")
+
+    def new_uri(self) -> str:
+        """A file of the test."""
+        return f"sqlite:///{new_path(self)}"
+
+
 class DialectTests(SynchronousTestCase):
     """What other databases are told."""
 
@@ -501,6 +632,55 @@ class DialectTests(SynchronousTestCase):
         ):
             self.assertEqual(column.process_bind_param("\u00e9 ", dialect), kept)
             self.assertEqual(column.process_result_value(kept, dialect), "\u00e9 ")
+
+
+class BrokenOff(Exception):
+    """An exchange was broken off."""
+
+
+class BoundedTests(SynchronousTestCase):
+    """Exchanges with PostgreSQL that take no longer than they may."""
+
+    def setUp(self) -> None:
+        """Begin an exchange that waits twice, in good time."""
+        self.is_late = False
+        self.sent: list[int] = []
+        self.steps = bounded(self.exchange(), lambda: self.is_late, self.break_off)
+        self.assertEqual(next(self.steps), "first")
+
+    def exchange(self) -> Generator[str, int, str]:
+        """Wait for two things and give an answer."""
+        for wanted in ("first", "second"):
+            while not (ready := (yield wanted)):
+                self.sent.append(ready)
+            self.sent.append(ready)
+        return "answer"
+
+    def break_off(self) -> NoReturn:
+        """Let no one overlook it."""
+        raise BrokenOff
+
+    def test_in_time(self) -> None:
+        """Whatever is sent goes through, however often nothing came."""
+        self.assertEqual(self.steps.send(0), "first")
+        self.assertEqual(self.steps.send(1), "second")
+        with self.assertRaises(StopIteration) as end:
+            self.steps.send(2)
+        self.assertEqual(end.exception.value, "answer")
+        self.assertEqual(self.sent, [0, 1, 2])
+
+    def test_late(self) -> None:
+        """When it is late and nothing came, the exchange is over."""
+        self.is_late = True
+        with self.assertRaises(BrokenOff):
+            self.steps.send(0)
+        self.assertEqual(self.sent, [])
+
+    def test_late_answer(self) -> None:
+        """What has come is used, however late it is."""
+        self.is_late = True
+        self.assertEqual(self.steps.send(1), "second")
+        self.assertEqual(self.sent, [1])
 
 
 json_values = st.recursive(

@@ -9,14 +9,22 @@ import sys
 from pathlib import Path
 
 from twisted.internet import reactor
-from twisted.trial.unittest import TestCase
+from twisted.logger import capturedLogs, formatEvent
+from twisted.trial.unittest import SynchronousTestCase, TestCase
 from zope.interface.verify import verifyObject
 
 from mqsvc.messaging.model import Destination, Kind, NewMessage
 from mqsvc.storage import open as store_opening
 from mqsvc.storage.errors import StoreOpenError
 from mqsvc.storage.interfaces import IManagementStore, IMessageStore
-from mqsvc.storage.open import Stores, open_stores
+from mqsvc.storage.open import (
+    MESSAGE_DRIVERS,
+    MESSAGE_OPTIONS,
+    Stores,
+    open_pool,
+    open_stores,
+)
+from mqsvc.storage.uri_options import with_options
 
 QUEUE = Destination("p", Kind.QUEUE, "q")
 NOW = 1_800_000_000_000
@@ -216,3 +224,116 @@ class URITests(OpenTestCase):
         self.addCleanup(connection.close)
         found = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
         self.assertEqual((0,), found)
+
+
+class PoolTests(OpenTestCase):
+    """Stores of pools, opened while the service runs."""
+
+    async def test_works(self) -> None:
+        """A pool is opened by its URI, and works."""
+        path = self.directory / "pool.db"
+        store = await open_pool(f"sqlite:///{path}", {}, reactor)
+        verifyObject(IMessageStore, store)
+        store.startService()
+        self.addCleanup(store.stopService)
+        await store.post(QUEUE, [NewMessage(b"1", 60)], "c", NOW)
+        self.assertTrue(path.exists())
+
+    async def test_refused(self) -> None:
+        """What cannot be opened is refused in one line, without a password."""
+        for uri in (
+            *("", "x", "amqp://u:271828@host", f"sqlite:///{self.directory}"),
+            *("redis://", "redis://h:x", "redis://u:271828@[", "mongodb://"),
+        ):
+            with self.assertRaises(StoreOpenError) as caught:
+                await open_pool(uri, {}, reactor)
+            line = str(caught.exception)
+            self.assertEqual(1, len(line.splitlines()), uri)
+            self.assertNotIn("271828", line)
+
+    async def test_options(self) -> None:
+        """Options take the place of those of the URI, as the driver checks them."""
+        good = "redis://127.0.0.1/0?socket_timeout=1"
+        await open_pool(good, {"socket_timeout": 2, "PREFIX": "x"}, reactor)
+        with self.assertRaises(StoreOpenError) as caught:
+            await open_pool(good, {"socket_timeout": 1000}, reactor)
+        self.assertIn("socket_timeout must be", str(caught.exception))
+
+    async def test_unknown_options(self) -> None:
+        """Options that a driver does not know are no error."""
+        for uri in (
+            f"sqlite:///{self.directory}/pool.db",
+            "redis://127.0.0.1",
+            "redis+sentinel://127.0.0.1?master=m",
+            "redis+unix:///redis.sock",
+            "mongodb://127.0.0.1",
+        ):
+            with capturedLogs() as events:
+                await open_pool(uri, {"max_attempts": 5}, reactor)
+            (line,) = [formatEvent(event) for event in events]
+            self.assertIn("are left out", line)
+            self.assertIn("max_attempts", line)
+
+    async def test_known_options(self) -> None:
+        """No driver takes an option for unknown that it is said to know."""
+        for scheme, known in MESSAGE_OPTIONS.items():
+            for option in known:
+                with capturedLogs() as events:
+                    try:
+                        await open_pool(f"{scheme}://127.0.0.1", {option: 1}, reactor)
+                    except StoreOpenError as error:
+                        self.assertNotIn("no option", str(error))
+                self.assertEqual([], [formatEvent(event) for event in events])
+
+    async def test_options_that_matter(self) -> None:
+        """An option that asks for what a driver cannot do is not left out."""
+        with self.assertRaises(StoreOpenError):
+            await open_pool("mongodb://127.0.0.1", {"tls": True}, reactor)
+
+    def test_every_scheme(self) -> None:
+        """For each driver it is said which options it knows."""
+        self.assertEqual(set(MESSAGE_DRIVERS), set(MESSAGE_OPTIONS))
+
+
+class OptionTests(SynchronousTestCase):
+    """Options written into a URI."""
+
+    def test_replaced(self) -> None:
+        """An option takes the place of that of the URI; the others stay."""
+        for uri, expected in (
+            ("x://h/p", "x://h/p?a=1"),
+            ("x://h", "x://h/?a=1"),
+            ("x://u:p%40@h1,h2:3/p?b=%20&A=5&a=6", "x://u:p%40@h1,h2:3/p?b=+&a=1"),
+            ("x:///path?c=", "x:///path?c=&a=1"),
+        ):
+            self.assertEqual(expected, with_options(uri, {"A": 1}, None))
+
+    def test_values(self) -> None:
+        """Texts, numbers and truth values are written as URIs have them."""
+        options = {"a": "x&y", "b": 1.5, "c": True, "d": False, "e": ""}
+        self.assertEqual(
+            "x://h/?a=x%26y&b=1.5&c=true&d=false&e=",
+            with_options("x://h", options, None),
+        )
+
+    def test_left_out(self) -> None:
+        """What is unknown or no plain value is left out with one warning, by name."""
+        options = {"known": 1, "unknown": "271828", "none": None, "list": ["271828"]}
+        with capturedLogs() as events:
+            written = with_options(
+                "x://u:271828@h/", options, {"known", "none", "list"}
+            )
+        self.assertEqual("x://u:271828@h/?known=1", written)
+        (line,) = [formatEvent(event) for event in events]
+        self.assertEqual(
+            "Options of a pool at x://... are left out, since its driver cannot use "
+            "them: list, none, unknown",
+            line,
+        )
+
+    def test_nothing_usable(self) -> None:
+        """Without a usable option the URI stays exactly as it is."""
+        uri = "x://h?b=%20"
+        self.assertEqual(uri, with_options(uri, {}, None))
+        with capturedLogs():
+            self.assertEqual(uri, with_options(uri, {"a": 1}, {"b"}))

@@ -429,6 +429,9 @@ class CostTests(SynchronousTestCase):
         first, *_, last = self.successResultOf(
             store.page(ORDERS, Selection(size), START)
         )
+        lent = self.successResultOf(store.claim(ORDERS, 60, 60, 10, START)).claim
+        assert lent is not None
+        stored = self.successResultOf(store.stored(ORDERS, 10, None, START))
         operations: dict[str, Callable[[], Deferred[Any]]] = {
             "post": lambda: store.post(ORDERS, [NewMessage(b"1", 60)], "bob", START),
             "page": lambda: store.page(ORDERS, Selection(10), START),
@@ -437,6 +440,12 @@ class CostTests(SynchronousTestCase):
             "page of others": lambda: store.page(ORDERS, others, START),
             "page between": lambda: store.page(mixed, others, START),
             "get": lambda: store.get(ORDERS, [first.id, last.id], START),
+            "stored": lambda: store.stored(ORDERS, 10, None, START),
+            "stored after": lambda: store.stored(ORDERS, 10, first.id, START),
+            "restore": lambda: store.restore(ORDERS, stored, START),
+            "get_claim": lambda: store.get_claim(ORDERS, lent.id, START),
+            "renew": lambda: store.renew(ORDERS, lent.id, 60, 60, START),
+            "release": lambda: store.release(ORDERS, lent.id, START, undelivered=True),
             "stats": lambda: store.stats(ORDERS, START),
             "next_ready": lambda: store.next_ready(ORDERS, START),
             "delete": lambda: store.delete(ORDERS, [first.id, last.id], START, []),

@@ -35,7 +35,7 @@ from mqsvc.storage.management import (
 )
 from mqsvc.storage.management.mongodb_calls import Calls, Database
 from mqsvc.storage.management.mongodb_schema import prepare
-from mqsvc.storage.management.mongodb_uri import read_uri
+from mqsvc.storage.mongodb_uri import read_uri
 
 __all__ = ["MongoDBManagementStore", "open_mongodb_management"]
 
@@ -47,7 +47,7 @@ def open_mongodb_management(uri: str, reactor: IReactorTime) -> MongoDBManagemen
     the process may fork before it starts the store.
 
     :param uri: ``mongodb://host/database``, with the options that
-        :func:`~mqsvc.storage.management.mongodb_uri.read_uri` takes.
+        :func:`~mqsvc.storage.mongodb_uri.read_uri` takes.
     :param reactor: the one that Twisted has installed; txmongo knows no other.
     :raise SchemaTooNew: a newer version of the program made the database.
     :raise StoreOpenError: the database cannot be used.

@@ -15,7 +15,7 @@ from twisted.python.failure import Failure
 from txmongo.connection import ConnectionPool
 
 from mqsvc.messaging.errors import StoreUnavailable
-from mqsvc.storage.management.mongodb_uri import Address
+from mqsvc.storage.mongodb_uri import Address
 
 Database = Any
 """A database of txmongo, which has no types."""

@@ -6,13 +6,14 @@ No write covers a record and the catalog, so it takes three to put a record in a
 2. the *admission*: a count in the pool's entry of the catalog;
 3. the *commit*: the record, if the proposal is still there.
 
-A pool is deleted by reading the catalog, then removing the proposals for the pool, then
-looking for records in it, and then taking it out of the catalog, if that has still the
-revision that was read and the pool the same count of admissions.
+A pool is deleted by reading the catalog, then looking for proposals for the pool, then
+for records in it, and then taking the pool out of the catalog, if that has still the
+revision that was read, and the pool the same count of admissions. Where there are
+proposals, but no records yet, they are removed and all begins again.
 
 So a pool that goes leaves no record: who was admitted after the catalog was read has
-changed the count. Who was admitted before had proposed before, and so has either lost
-the proposal, and begins again, or had committed by then, and the record is found.
+changed the count. Who was admitted before had proposed before, and since no proposal
+was there, had committed by then, so that the record would have been found.
 
 A proposal is nothing by itself: of a process that died it stays until the destination
 gets a record, goes, or the pool does.
@@ -70,12 +71,16 @@ async def place(
     raise StoreUnavailable
 
 
+async def is_proposed(database: Database, pool: str) -> bool:
+    """Whether there is a proposal for a pool."""
+    return await _is_there(database, {"proposals.pool": pool}, BY_PROPOSED_POOL)
+
+
 async def expel_proposals(database: Database, pool: str) -> None:
-    """See to it that no proposal for a pool is left which was made before."""
-    proposed = {"proposals.pool": pool}
-    expulsion = {"$pull": {"proposals": {"pool": pool}}}
-    while await _is_there(database, proposed, BY_PROPOSED_POOL):
-        await database[DESTINATIONS].update_many(proposed, expulsion)
+    """Remove the proposals for a pool."""
+    await database[DESTINATIONS].update_many(
+        {"proposals.pool": pool}, {"$pull": {"proposals": {"pool": pool}}}
+    )
 
 
 async def is_inhabited(database: Database, pool: str) -> bool:

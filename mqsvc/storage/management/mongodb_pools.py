@@ -19,7 +19,11 @@ from mqsvc.messaging.errors import PoolInUse
 from mqsvc.messaging.model import Flavor, Pool
 from mqsvc.storage.management.mongodb_calls import Database
 from mqsvc.storage.management.mongodb_catalog import Catalog
-from mqsvc.storage.management.mongodb_placement import expel_proposals, is_inhabited
+from mqsvc.storage.management.mongodb_placement import (
+    expel_proposals,
+    is_inhabited,
+    is_proposed,
+)
 from mqsvc.storage.management.mongodb_schema import CATALOG, POOLS
 
 
@@ -58,14 +62,16 @@ async def delete_pool(database: Database, name: str) -> None:
         catalog = await _read(database)
         rest = catalog.without_pool(name)
         # In this order: what is proposed can become a record.
-        await expel_proposals(database, name)
+        proposed = await is_proposed(database, name)
         if await is_inhabited(database, name):
             raise PoolInUse(
                 f"Queues or topics have their messages in pool {name}: "
                 "delete them or move them to other pools first."
             )
+        if proposed:
+            await expel_proposals(database, name)
         # Also when it is missing: see mongodb_records.delete.
-        if await _swap(database, catalog, rest):
+        elif await _swap(database, catalog, rest):
             return
 
 

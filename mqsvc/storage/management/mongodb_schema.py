@@ -21,7 +21,7 @@ from pymongo.errors import PyMongoError
 from mqsvc.messaging.model import Destination
 from mqsvc.storage.errors import SchemaTooNew, StoreOpenError
 from mqsvc.storage.management.mongodb_calls import reason_of
-from mqsvc.storage.management.mongodb_uri import Address
+from mqsvc.storage.mongodb_uri import Address
 
 DESTINATIONS = "management_destinations"
 SUBSCRIPTIONS = "management_subscriptions"
@@ -32,7 +32,7 @@ CATALOG = "catalog"
 """The ``_id`` of the one document of :data:`POOLS`."""
 
 VERSION = 2
-"""Above 1 since there are pools: to go by them is not left to the reader's choice."""
+"""2 since a record may name a pool, which a program of version 1 would pass by."""
 
 BY_NAME = ("project", "kind", "name")
 BY_POOL = ("pool",)

@@ -15,7 +15,7 @@ from sqlalchemy import URL, Connection, func, select
 from sqlalchemy.exc import SQLAlchemyError
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IReactorFromThreads
+from twisted.internet.interfaces import IReactorFromThreads, IReactorTime
 from zope.interface import implementer
 
 from mqsvc.messaging.model import (
@@ -53,14 +53,19 @@ def open_sql_management(
     :raise StoreOpenError: the database cannot be used.
     """
     engine = make_engine(uri, threads)
+    # A large table may take long to change.
+    patient = make_engine(uri, 1, patient=True)
     try:
-        migrate(engine, MIGRATIONS)
+        # A server that hangs is found out by the one that does not wait.
+        engine.connect().close()
+        migrate(patient, MIGRATIONS)
     except SQLAlchemyError as error:
         where = engine.url.render_as_string()
         raise StoreOpenError(f"{where} cannot be used: {reason_of(error)}") from error
     finally:
         engine.dispose()
-    transactions = Transactions(engine, reactor, threads)
+        patient.dispose()
+    transactions = Transactions(engine, reactor, threads, IReactorTime(reactor))
     return SQLManagementStore(transactions, SystemRandom().getrandbits)
 
 

@@ -107,18 +107,19 @@ class LongText(TypeDecorator[str]):
         return _with_nul(value, dialect)
 
 
-def make_engine(uri: str | URL, connections: int) -> Engine:
+def make_engine(uri: str | URL, connections: int, patient: bool = False) -> Engine:
     """The connections to a database, none of them opened yet.
 
     A missing SQLite file is made, for its owner's eyes only.
 
+    :param patient: a server may take any time for a statement.
     :raise StoreOpenError: the URI names no database that could be used.
     """
     try:
         url = with_driver(make_url(uri))
         if url.get_backend_name() == "sqlite":
             return _make_sqlite_engine(url, connections)
-        return make_server_engine(url, connections)
+        return make_server_engine(url, connections, patient)
     except (ArgumentError, ImportError, OSError) as error:
         reason = str(error).splitlines()[0]
         raise StoreOpenError(f"this URI cannot be used: {reason}") from error

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from typing import Any
 
-from sqlalchemy import URL, Connection, Engine, create_engine, text
+from sqlalchemy import URL, Connection, Engine, create_engine, event, text
 from sqlalchemy.exc import OperationalError
 
 from mqsvc.storage.errors import StoreOpenError
@@ -25,16 +25,23 @@ _OPTIONS: Mapping[str, Mapping[str, Any]] = {
         "keepalives_interval": 2,
         "keepalives_count": 3,
         "tcp_user_timeout": 10_000,
+        # Not one of libpq, but our own: see sql_postgresql.py.
+        "read_timeout": 10,
     },
     "pymysql": {
         "connect_timeout": 5,
-        "read_timeout": 30,
-        "write_timeout": 30,
+        "read_timeout": 10,
+        "write_timeout": 10,
+        # A statement that waits longer for others would be given up on this side only.
+        "init_command": "SET lock_wait_timeout = 9, innodb_lock_wait_timeout = 9",
         # A value that does not fit is an error, and never cut off.
         "sql_mode": "STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION",
     },
 }
 """What each driver is told, unless the URI says it."""
+
+_FOR_ANSWERS = {"read_timeout", "write_timeout", "init_command"}
+"""Which of them limit how long a statement takes."""
 
 _LOCK_NOT_AVAILABLE = "55P03"
 
@@ -57,17 +64,28 @@ def with_driver(url: URL) -> URL:
     return url if driver is None else url.set(drivername=f"{url.drivername}+{driver}")
 
 
-def make_server_engine(url: URL, connections: int) -> Engine:
-    """Connections to a server, each with its time-outs; none is opened yet."""
-    options = _OPTIONS.get(url.get_driver_name(), {})
-    return create_engine(
+def make_server_engine(url: URL, connections: int, patient: bool) -> Engine:
+    """Connections to a server, each with its time-outs; none is opened yet.
+
+    :param patient: each statement may take as long as it takes.
+    """
+    driver = url.get_driver_name()
+    known = set(url.query) | (_FOR_ANSWERS if patient else set())
+    engine = create_engine(
         url,
-        connect_args={k: v for k, v in options.items() if k not in url.query},
+        connect_args={
+            name: value
+            for name, value in _OPTIONS.get(driver, {}).items()
+            if name not in known
+        },
         # Each statement sees what was committed before it; no statement relies on
         # more, and MySQL locks fewer rows than by its own default.
         isolation_level="READ COMMITTED",
         **pool_options(connections),
     )
+    if driver == "psycopg":
+        event.listen(engine, "do_connect", _connect_postgresql)
+    return engine
 
 
 def pool_options(connections: int) -> dict[str, Any]:
@@ -108,6 +126,15 @@ def take_schema_turn(connection: Connection, seconds: float = TURN_SECONDS) -> N
             f"{connection.engine.url.render_as_string()} is being brought up to date "
             "by another process: wait for that one to end, then start again"
         )
+
+
+def _connect_postgresql(
+    _dialect: object, _record: object, args: Sequence[Any], options: Mapping[str, Any]
+) -> Any:
+    # Only who uses the driver needs to have it.
+    from mqsvc.storage.management.sql_postgresql import connect  # noqa: PLC0415
+
+    return connect(*args, **options)
 
 
 def _run(

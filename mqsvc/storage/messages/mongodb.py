@@ -1,26 +1,21 @@
 """The MongoDB message store: a stand-alone server or a replica set.
 
 What is atomic, and why, is in :mod:`~mqsvc.storage.messages.mongodb_ledger`; here each
-method becomes a look or a step there, within a bounded time.
+method becomes a look there, or a part of a step.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Coroutine, Sequence
+from collections.abc import Collection, Sequence
 from random import SystemRandom
 from typing import Any, TypeVar
 
 from twisted.application.service import Service
-from twisted.internet.defer import CancelledError, Deferred, DeferredList, fail
+from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.interfaces import IReactorTime
-from twisted.logger import Logger
 from zope.interface import implementer
 
-from mqsvc.messaging.errors import (
-    ClaimDoesNotExist,
-    MessagingError,
-    StoreUnavailable,
-)
+from mqsvc.messaging.errors import ClaimDoesNotExist, StoreUnavailable
 from mqsvc.messaging.model import (
     Claim,
     Claimed,
@@ -30,25 +25,24 @@ from mqsvc.messaging.model import (
     NewMessage,
     Selection,
     Stats,
+    StoredMessage,
 )
-from mqsvc.storage.ids import RANDOM_BITS, RandomBits
+from mqsvc.storage.ids import RandomBits
 from mqsvc.storage.interfaces import IMessageStore
 from mqsvc.storage.messages import mongodb_queries as queries
 from mqsvc.storage.messages import mongodb_steps as steps
-from mqsvc.storage.messages.mongodb_client import (
-    Connection,
-    MongoClient,
-    MongoSettings,
-)
-from mqsvc.storage.messages.mongodb_ledger import Ledger, Plan
+from mqsvc.storage.messages.mongodb_client import MongoClient
+from mqsvc.storage.messages.mongodb_commands import Connection, together
+from mqsvc.storage.messages.mongodb_draft import Part
+from mqsvc.storage.messages.mongodb_lanes import Attempt, Calls, Lanes
+from mqsvc.storage.messages.mongodb_ledger import Ledger, Overtaken, Plan, Question
 from mqsvc.storage.messages.mongodb_notes import Step, View
+from mqsvc.storage.messages.mongodb_parts import Append, Delete, Lend, Pop
 from mqsvc.storage.messages.mongodb_schema import INDEXES
 from mqsvc.storage.messages.mongodb_sweep import Sweep
+from mqsvc.storage.mongodb_uri import read_uri
 
 Result = TypeVar("Result")
-
-TIMEOUT = 10
-"""Seconds after which a call fails that the server has not answered."""
 
 
 def open_mongodb_messages(uri: str, reactor: IReactorTime) -> MongoMessageStore:
@@ -58,7 +52,7 @@ def open_mongodb_messages(uri: str, reactor: IReactorTime) -> MongoMessageStore:
     :raise StoreOpenError: the URI cannot be used; the text says why. Whether a server
         answers only shows when the store is used.
     """
-    client = MongoClient(MongoSettings(uri), INDEXES)
+    client = MongoClient(read_uri(uri), INDEXES)
     return MongoMessageStore(client, reactor, SystemRandom().getrandbits)
 
 
@@ -71,16 +65,15 @@ class MongoMessageStore(Service):
     """
 
     name = "messages"
-    log = Logger()
 
     def __init__(
         self, client: MongoClient, clock: IReactorTime, random_bits: RandomBits
     ) -> None:
         self._client = client
-        self._clock = clock
         self._random_bits = random_bits
         self._ledger = Ledger(client, clock, lambda: random_bits(16) / 2**16)
-        self._underway: set[Deferred[Any]] = set()
+        self._calls = Calls(self._ledger, clock)
+        self._lanes = Lanes(self._ledger, self._calls, clock)
 
     def startService(self) -> None:
         """Begin to connect."""
@@ -93,54 +86,37 @@ class MongoMessageStore(Service):
         return Deferred.fromCoroutine(self._stop())
 
     async def _stop(self) -> None:
-        await DeferredList(list(self._underway))
+        await self._calls.over()
         await self._client.stop()
 
-    def _call(
-        self, attempt: Callable[[], Coroutine[Any, Any, Result]]
-    ) -> Deferred[Result]:
-        """Make attempts for a bounded time; a caller that gives up stops nothing."""
-        if not self.running:
-            return fail(StoreUnavailable())
-        running = Deferred.fromCoroutine(self._answered(attempt))
-        self._underway.add(running)
-        running.addTimeout(TIMEOUT, self._clock)
-        running.addBoth(self._over, running)
-        answer: Deferred[Result] = Deferred()
-        running.chainDeferred(answer)
-        return answer
-
-    def _over(self, result: Result, running: Deferred[Result]) -> Result:
-        self._underway.discard(running)
-        return result
-
-    async def _answered(
-        self, attempt: Callable[[], Coroutine[Any, Any, Result]]
-    ) -> Result:
-        try:
-            return await self._ledger.retried(attempt)
-        except MessagingError:
-            raise
-        except CancelledError as error:
-            self.log.warn("MongoDB did not answer within {s} s", s=TIMEOUT)
-            raise StoreUnavailable from error
-        except Exception as error:
-            self.log.failure("MongoDB refused a command")
-            raise StoreUnavailable from error
+    def _call(self, attempt: Attempt[Result]) -> Deferred[Result]:
+        return self._calls.run(attempt) if self.running else fail(StoreUnavailable())
 
     def _look(
-        self,
-        destination: Destination,
-        question: Callable[[Connection, View], Awaitable[Result]],
-        nothing: Result,
+        self, destination: Destination, question: Question[Result], nothing: Result
     ) -> Deferred[Result]:
-        return self._call(lambda: self._ledger.look(destination, question, nothing))
+        async def look() -> Result:
+            return await self._ledger.look(destination, question, nothing)
 
-    def _change(
-        self, destination: Destination, plan: Plan, now: int, *, create: bool = False
-    ) -> Deferred[Any]:
-        return self._call(
-            lambda: self._ledger.change(destination, plan, now, create=create)
+        async def attempt() -> Result:
+            try:
+                return await look()
+            except Overtaken:
+                # At least nobody in this process shall come in between.
+                return await self._lanes.alone(destination, look)
+
+        return self._call(attempt)
+
+    def _join(self, destination: Destination, part: Part) -> Deferred[Any]:
+        if not self.running:
+            return fail(StoreUnavailable())
+        return self._lanes.join(destination, part)
+
+    def _alone(self, destination: Destination, plan: Plan, now: int) -> Deferred[Any]:
+        if not self.running:
+            return fail(StoreUnavailable())
+        return self._lanes.alone(
+            destination, lambda: self._ledger.change(destination, plan, now)
         )
 
     def ping(self) -> Deferred[None]:
@@ -153,7 +129,8 @@ class MongoMessageStore(Service):
 
     def sweep(self, now: int) -> Deferred[bool]:
         """Correct and delete a bounded amount."""
-        return self._call(Sweep(self._client, self._ledger, now).run)
+        sweep = Sweep(self._client, self._ledger, self._lanes, now)
+        return self._call(sweep.run)
 
     def post(
         self,
@@ -163,12 +140,8 @@ class MongoMessageStore(Service):
         now: int,
     ) -> Deferred[list[str]]:
         """Append messages."""
-        randoms = [self._random_bits(RANDOM_BITS) for _ in messages]
-
-        async def plan(_: Connection, view: View) -> Step:
-            return steps.post(view, messages, client_id, now, randoms)
-
-        return self._change(destination, plan, now, create=True)
+        part = Append.posted(messages, client_id, now, self._random_bits)
+        return self._join(destination, part)
 
     def page(
         self, destination: Destination, selection: Selection, now: int
@@ -176,7 +149,7 @@ class MongoMessageStore(Service):
         """One page."""
 
         async def question(connection: Connection, view: View) -> list[Message]:
-            rows = await queries.page(connection, view.owner, selection, now)
+            rows = await queries.page(connection, view, selection, now)
             return queries.messages_of(rows)
 
         return self._look(destination, question, [])
@@ -187,7 +160,7 @@ class MongoMessageStore(Service):
         """Messages by id."""
 
         async def question(connection: Connection, view: View) -> list[Message]:
-            rows = await queries.by_id(connection, view.owner, message_ids, now)
+            rows = await queries.by_id(connection, view, message_ids, now)
             return queries.messages_of(rows)
 
         return self._look(destination, question, [])
@@ -200,20 +173,13 @@ class MongoMessageStore(Service):
         claim_ids: Collection[str] | None = None,
     ) -> Deferred[None]:
         """Delete messages by id."""
-        return self._change(
-            destination,
-            lambda c, v: steps.delete(c, v, message_ids, now, claim_ids),
-            now,
-        )
+        return self._join(destination, Delete(message_ids, claim_ids, now))
 
     def pop(
         self, destination: Destination, limit: int, now: int
     ) -> Deferred[list[Message]]:
         """Take and delete."""
-        popped = self._change(
-            destination, lambda c, v: steps.pop(c, v, limit, now), now
-        )
-        return popped.addCallback(lambda messages: messages or [])
+        return self._join(destination, Pop(limit, now))
 
     def claim(
         self,
@@ -226,12 +192,8 @@ class MongoMessageStore(Service):
     ) -> Deferred[Claimed]:
         """Lend messages."""
         term = steps.Term(ttl, grace, now)
-        claimed = self._change(
-            destination,
-            lambda c, v: steps.claim(c, v, term, limit, dead_letter, self._random_bits),
-            now,
-        )
-        return claimed.addCallback(lambda result: result or Claimed(None))
+        part = Lend(term, limit, dead_letter, self._random_bits)
+        return self._join(destination, part)
 
     def get_claim(
         self, destination: Destination, claim_id: str, now: int
@@ -239,12 +201,11 @@ class MongoMessageStore(Service):
         """A live claim."""
 
         async def question(connection: Connection, view: View) -> Claim | None:
-            found = await queries.live_claims(connection, view.owner, [claim_id], now)
-            if not found:
+            claim, rows = await queries.claim_and_rows(connection, view, claim_id, now)
+            if claim is None:
                 return None
-            rows = await queries.by_claim(connection, view.owner, claim_id, now)
             messages = tuple(queries.messages_of(rows))
-            return Claim(claim_id, found[0]["ttl"], found[0]["created"], messages)
+            return Claim(claim_id, claim["ttl"], claim["created"], messages)
 
         return self._look(destination, question, None).addCallback(_existing)
 
@@ -253,25 +214,33 @@ class MongoMessageStore(Service):
     ) -> Deferred[None]:
         """Move the end of a claim."""
         term = steps.Term(ttl, grace, now)
-        renewed = self._change(
+        renewed = self._alone(
             destination, lambda c, v: steps.renew(c, v, claim_id, term), now
         )
         return renewed.addCallback(_existing).addCallback(lambda _: None)
 
     def release(
-        self, destination: Destination, claim_id: str, now: int
+        self,
+        destination: Destination,
+        claim_id: str,
+        now: int,
+        undelivered: bool = False,
     ) -> Deferred[None]:
         """End a claim."""
-        return self._change(
-            destination, lambda c, v: steps.release(c, v, claim_id, now), now
+        return self._alone(
+            destination,
+            lambda c, v: steps.release(c, v, claim_id, now, undelivered),
+            now,
         )
 
     def stats(self, destination: Destination, now: int) -> Deferred[Stats]:
         """Counts and ends."""
 
         async def question(connection: Connection, view: View) -> Stats:
-            expired, freed = await queries.unswept(connection, view.owner, now)
-            oldest, newest = await queries.ends(connection, view.owner, now)
+            (expired, freed), (oldest, newest) = await together(
+                queries.unswept(connection, view, now),
+                queries.ends(connection, view, now),
+            )
             claimed = view.claimed - freed
             return Stats(claimed, view.total - expired - claimed, oldest, newest)
 
@@ -284,13 +253,32 @@ class MongoMessageStore(Service):
             return Step(forget=True)
 
         # Nothing is stored, so no moment is needed.
-        return self._change(destination, plan, 0)
+        return self._alone(destination, plan, 0)
 
     def next_ready(self, destination: Destination, now: int) -> Deferred[int | None]:
         """The next end of a delay or claim."""
-        return self._look(
-            destination, lambda c, v: queries.next_ready(c, v.owner, now), None
-        )
+        return self._look(destination, lambda c, v: queries.next_ready(c, v, now), None)
+
+    def stored(
+        self, destination: Destination, limit: int, after: str | None, now: int
+    ) -> Deferred[list[StoredMessage]]:
+        """One page of everything."""
+        everything = Selection(limit, after, include_claimed=True, include_delayed=True)
+
+        async def question(connection: Connection, view: View) -> list[StoredMessage]:
+            rows = await queries.page(connection, view, everything, now)
+            return [queries.stored_of(row, now) for row in rows]
+
+        return self._look(destination, question, [])
+
+    def restore(
+        self, destination: Destination, messages: Sequence[StoredMessage], now: int
+    ) -> Deferred[list[str]]:
+        """Append what another store kept."""
+        kept = [stored for stored in messages if stored.expires > now]
+        if self.running and not kept:
+            return succeed([])
+        return self._join(destination, Append.restored(kept, now, self._random_bits))
 
 
 def _existing(found: Result | None) -> Result:

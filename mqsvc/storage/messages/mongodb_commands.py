@@ -47,7 +47,8 @@ async def together(*questions: Coroutine[Deferred[Any], Any, Any]) -> list[Any]:
     try:
         return list(await gatherResults(asked, consumeErrors=True))
     except FirstError as error:
-        raise error.subFailure.value from error
+        error.subFailure.raiseException()
+        raise
 
 
 class Connection:
@@ -93,13 +94,14 @@ class Connection:
         _check_writes(reply)
         return reply
 
-    async def read(self, collection: str, key: Any) -> dict[str, Any] | None:
-        """One document by its ``_id``, as a majority has it."""
-        found = await self._find(
-            collection,
-            {"filter": {"_id": key}, "limit": 1, "singleBatch": True},
-            self._address.read_concern,
-        )
+    async def read(
+        self, collection: str, key: Any, without: Sequence[str] = ()
+    ) -> dict[str, Any] | None:
+        """One document by its ``_id``, as a majority has it, less some fields."""
+        body: dict[str, Any] = {"filter": {"_id": key}, "limit": 1}
+        if without:
+            body["projection"] = dict.fromkeys(without, 0)
+        found = await self._find(collection, body, self._address.read_concern)
         return found[0] if found else None
 
     async def find(
@@ -205,9 +207,7 @@ class Connection:
             "delete", collection, deletes=[statement], writeConcern=concern
         )
 
-    async def make_indexes(
-        self, collection: str, indexes: Sequence[Document]
-    ) -> None:
+    async def make_indexes(self, collection: str, indexes: Sequence[Document]) -> None:
         """Make sure that a collection has these."""
         await self.command(
             "createIndexes",

@@ -3,12 +3,12 @@
 A destination has one document, and the whole history of the destination is the
 history of that document. A step
 
-1. reads it, and carries out what an earlier step left pending there;
+1. knows it, or reads it and carries out what an earlier step left to do there;
 2. reads what else it needs, and decides;
 3. stores new messages and claims hidden, which nobody looks at;
 4. replaces the token of the destination's document, if it is still the one that was
-   read, and notes there what has to be done: *this* is the moment of the change;
-5. does it, and removes the note.
+   known, and notes there what has to be done: *this* is the moment of the change;
+5. does it.
 
 Whoever finds a note does 5 before anything else, so nobody ever sees a step half
 done, whether its process is slow or dead. docs/mongodb.rst says why that is right.
@@ -16,14 +16,12 @@ done, whether its process is slow or dead. docs/mongodb.rst says why that is rig
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from typing import Any, TypeVar
 
-from attrs import define, field
 from bson import ObjectId
 from pymongo.errors import DuplicateKeyError
-from twisted.internet.defer import DeferredLock
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 
@@ -31,7 +29,9 @@ from mqsvc.messaging.errors import MessagingError, StoreUnavailable
 from mqsvc.messaging.model import Destination
 from mqsvc.storage.ids import first_position
 from mqsvc.storage.messages import mongodb_notes as notes
-from mqsvc.storage.messages.mongodb_client import Connection, Interrupted, MongoClient
+from mqsvc.storage.messages.mongodb_client import MongoClient
+from mqsvc.storage.messages.mongodb_commands import Connection, Interrupted, together
+from mqsvc.storage.messages.mongodb_known import Own, Views
 from mqsvc.storage.messages.mongodb_notes import RECENT, Key, Move, Step, View, key_of
 from mqsvc.storage.messages.mongodb_schema import DESTINATIONS
 
@@ -40,23 +40,25 @@ Result = TypeVar("Result")
 RETRY_SECONDS = 0.1
 """Between attempts while there is no primary."""
 
+RIVAL_SECONDS = 0.003
+"""What a step waits that somebody else was faster than."""
+
 PATIENCE_SECONDS = 0.02
 """What a step in two destinations is given before it is called off."""
 
 PATIENCE_TRIES = 5
 
-Plan = Callable[[Connection, View], Awaitable[Step]]
+LOOKS = 3
+"""How often a look is taken while others change the destination."""
+
+Plan = Callable[[Connection, View], Coroutine[Any, Any, Step]]
 """Reads what it needs and decides; may be asked again when somebody was faster."""
 
-Question = Callable[[Connection, View], Awaitable[Result]]
+Question = Callable[[Connection, View], Coroutine[Any, Any, Result]]
 
 
-@define
-class _Lane:
-    """Steps of one process in one destination, one after the other."""
-
-    lock: DeferredLock = field(factory=DeferredLock)
-    users: int = 0
+class Overtaken(Interrupted):
+    """Whenever something was looked at, it changed meanwhile."""
 
 
 class Ledger:
@@ -72,64 +74,102 @@ class Ledger:
         self._client = client
         self._clock = clock
         self._spread = spread
-        self._lanes: dict[Destination, _Lane] = {}
+        self._views = Views(client)
 
     async def look(
         self, destination: Destination, question: Question[Result], nothing: Result
     ) -> Result:
-        """Ask until the destination did not change while the answer was found.
+        """An answer from a moment after the call at which every step was done.
 
         :param nothing: the answer where nothing was ever posted.
+        :raise Overtaken: steps of others left no room for it.
         """
-        key = key_of(destination)
-        while True:
+        for _ in range(LOOKS):
             connection = await self._client.connection()
-            view = await self._settled(connection, key)
+            document = None
+            known = self._views.known(destination, connection)
+            if known is not None:
+                # One round trip, if nobody else changed anything since.
+                answer, document = await self._asked(connection, known.view, question)
+                if document is not None and document["token"] == known.view.token:
+                    return answer
+            view = await self._settled(connection, destination, document=document)
             if view is None:
                 return nothing
-            answer = await question(connection, view)
-            if await self._unchanged(connection, view):
+            answer, document = await self._asked(connection, view, question)
+            if document is not None and view.only_grew_to(document):
                 return answer
+        raise Overtaken
 
     async def change(
-        self, destination: Destination, plan: Plan, now: int, *, create: bool = False
+        self,
+        destination: Destination,
+        plan: Plan,
+        now: int,
+        *,
+        create_at: int | None = None,
+        blind: bool = False,
     ) -> Any:
         """Commit a step; gives its result, none where nothing was ever posted.
 
-        :param create: make the destination's document if there is none.
-        """
-        lane = self._lanes.setdefault(destination, _Lane())
-        lane.users += 1
-        try:
-            await lane.lock.acquire()
-            try:
-                return await self._change(key_of(destination), plan, now, create)
-            finally:
-                lane.lock.release()
-        finally:
-            lane.users -= 1
-            if not lane.users:
-                del self._lanes[destination]
+        It is done only after :meth:`finish`, or when somebody else looks.
 
-    async def _change(self, key: Key, plan: Plan, now: int, create: bool) -> Any:
+        :param create_at: make the destination's document if there is none, as of now.
+        :param blind: the plan asks nothing and refuses nothing.
+        """
+        is_contended = False
         while True:
             connection = await self._client.connection()
-            view = await self._settled(connection, key, now if create else None)
+            view = await self._expected(connection, destination, create_at)
             if view is None:
                 return None
-            try:
+            if blind:
                 step = await plan(connection, view)
-            except MessagingError:
-                if await self._unchanged(connection, view):
-                    raise
-                continue
-            if step.idle:
-                if await self._unchanged(connection, view):
-                    return step.result
-            elif await self._commit(connection, view, step, now):
-                return step.result
             else:
-                await self.pause(PATIENCE_SECONDS)
+                planned = await self._planned(connection, destination, view, plan)
+                if planned is None:
+                    continue
+                step = planned
+            if step.idle:
+                return step.result
+            if await self._commit(connection, destination, view, step, now):
+                self._views.contend(destination, is_contended)
+                return step.result
+            is_contended = True
+            await self.pause(RIVAL_SECONDS)
+
+    async def finish(self, destination: Destination) -> None:
+        """Do what this process committed last, so that nobody else has to."""
+        own = self._views.own(destination)
+        if own is None:
+            return
+        try:
+            # If that is interrupted, the next visitor does it.
+            with suppress(Interrupted):
+                await self._finish(destination, own)
+        finally:
+            self._views.end(destination)
+
+    async def _finish(self, destination: Destination, own: Own) -> None:
+        if own.document is None:
+            return
+        await self._carry_out(own.connection, own.document)
+        view = View.of(own.document)
+        self._views.learn(destination, own.connection, view, own.is_contended)
+        self._views.noted(destination, own.connection)
+
+    async def tidy(self, destination: Destination) -> None:
+        """Remove the note of what was finished; the next commit would replace it."""
+        known = self._views.last(destination)
+        if known is None or known.noted is None:
+            return
+        connection, known.noted = known.noted, None
+        noted = {"_id": known.view.key, "token": known.view.token}
+        # That may be undone by a crash: then somebody does the note once more.
+        with suppress(Interrupted):
+            await connection.update_many(
+                DESTINATIONS, [(noted, {"$unset": {"pending": ""}})]
+            )
 
     async def pause(self, seconds: float) -> None:
         """Wait for about so long."""
@@ -143,51 +183,129 @@ class Ledger:
             except Interrupted:
                 await self.pause(RETRY_SECONDS)
 
-    async def _settled(
-        self, connection: Connection, key: Key, create_at: int | None = None
-    ) -> View | None:
-        """The destination with nothing pending; none if it does not exist."""
-        while True:
-            document = await _read(connection, key)
-            if document is None:
-                if create_at is None:
-                    return None
-                await _create(connection, key, create_at)
-            elif "pending" in document:
-                await self._carry_out(connection, document)
-            else:
-                return View.of(document)
+    async def _asked(
+        self, connection: Connection, view: View, question: Question[Result]
+    ) -> tuple[Result, dict[str, Any] | None]:
+        """An answer, and the destination's document as it was after that."""
 
-    async def _unchanged(self, connection: Connection, view: View) -> bool:
-        document = await _read(connection, view.key)
-        return (
-            document is not None
-            and document["token"] == view.token
-            and "pending" not in document
-        )
+        async def check() -> tuple[int, dict[str, Any] | None]:
+            number = connection.sent + 1
+            return number, await _read(connection, view.key)
+
+        answer, (number, document) = await together(question(connection, view), check())
+        if connection.sent > number:
+            # The question took more than one round trip.
+            document = await _read(connection, view.key)
+        return answer, document
+
+    async def _planned(
+        self, connection: Connection, destination: Destination, view: View, plan: Plan
+    ) -> Step | None:
+        """What is to be done; none if it was decided on what is not so any more."""
+        try:
+            step, document = await self._asked(connection, view, plan)
+        except MessagingError:
+            document = await _read(connection, view.key)
+            if document is not None and document["token"] == view.token:
+                raise
+        else:
+            if document is not None and document["token"] == view.token:
+                return step
+        self._views.forget(destination)
+        return None
+
+    async def _expected(
+        self, connection: Connection, destination: Destination, create_at: int | None
+    ) -> View | None:
+        """The destination as it most probably is; a commit will tell."""
+        known = self._views.known(destination, connection)
+        if known is not None and not known.is_contended:
+            return known.view
+        view = await self._settled(connection, destination, create_at=create_at)
+        if known is not None and known.view is view:
+            known.is_contended = False
+        return view
+
+    async def _settled(
+        self,
+        connection: Connection,
+        destination: Destination,
+        *,
+        document: dict[str, Any] | None = None,
+        create_at: int | None = None,
+    ) -> View | None:
+        """The destination with nothing left to do; none if it does not exist.
+
+        :param document: as it was just read.
+        """
+        key = key_of(destination)
+        while True:
+            document = document or await _read(connection, key)
+            if document is not None:
+                view = await self._view_of(connection, destination, document)
+                if view is not None:
+                    return view
+            elif create_at is None:
+                return None
+            else:
+                await _create(connection, key, create_at)
+            document = None
+
+    async def _view_of(
+        self,
+        connection: Connection,
+        destination: Destination,
+        document: dict[str, Any],
+    ) -> View | None:
+        """What a document says once all of it is done; none to read it anew."""
+        known = self._views.known(destination, connection)
+        if known is not None and known.view.token == document["token"]:
+            return known.view
+        own = self._views.own(destination)
+        if own is not None and own.token == document["token"]:
+            # This process is just about to do it.
+            await own.over()
+            return None
+        if "pending" in document:
+            # The commit may be so new that it is in no journal yet.
+            await together(
+                self._carry_out(connection, document), connection.settle(DESTINATIONS)
+            )
+            if "condition" in document["pending"]:
+                return None
+        view = View.of(document)
+        self._views.learn(destination, connection, view)
+        return view
 
     async def _commit(
-        self, connection: Connection, view: View, step: Step, now: int
+        self,
+        connection: Connection,
+        destination: Destination,
+        view: View,
+        step: Step,
+        now: int,
     ) -> bool:
         """Whether the step was the next one; if not, nothing has changed."""
         token, batch = ObjectId(), ObjectId()
         note = notes.note(view, step, batch)
-        hidden = {"batch": batch, "planned": view.version, "begun": now}
-        await notes.store(connection, step, hidden)
+        await notes.store(connection, step, notes.hidden(batch, view, now))
         if step.move is not None:
             condition = {"key": view.key, "from": view.token, "to": token}
             note["move"] = await self._reserve(connection, step.move, condition, now)
-        update = notes.commitment(step, note, token)
-        if not await self._swap(connection, view, token, update):
+        own = self._views.begin(destination, connection, token)
+        try:
+            is_next, document = await self._swap(
+                connection, view, token, notes.commitment(step, note, token)
+            )
+            if document is not None:
+                own.document = {**document, "pending": note}
+        except BaseException:
+            self._views.end(destination)
+            raise
+        if not is_next:
+            self._views.end(destination)
             await notes.discard(connection, batch)
-            return False
-        await self._finish({"_id": view.key, "token": token, "pending": note})
-        return True
-
-    async def _finish(self, document: dict[str, Any]) -> None:
-        """Do what was just noted; if that is interrupted the next one does it."""
-        with suppress(Interrupted):
-            await self._carry_out(await self._client.connection(), document)
+        return is_next
 
     async def _swap(
         self,
@@ -195,12 +313,18 @@ class Ledger:
         view: View,
         token: ObjectId,
         update: dict[str, Any],
-    ) -> bool:
-        """Replace the token that was read; whether that was possible."""
+    ) -> tuple[bool, dict[str, Any] | None]:
+        """Replace the token that was read.
+
+        :return: whether that was possible, and the document then if it is known.
+        """
         try:
-            return await connection.update_one(DESTINATIONS, _as_read(view), update)
+            document = await connection.replace(
+                DESTINATIONS, _as_known(view), update, without=("pending", "recent")
+            )
         except Interrupted:
-            return await self.retried(lambda: self._find_out(view, token))
+            return await self.retried(lambda: self._find_out(view, token)), None
+        return document is not None, document
 
     async def _find_out(self, view: View, token: ObjectId) -> bool:
         """Whether a commit that got no answer was carried out, once and for all."""
@@ -208,10 +332,10 @@ class Ledger:
         # The commit is not tried again, as the hidden documents may be lost. But it may
         # still be on its way, so it must not find the token that it expects.
         if await connection.update_one(
-            DESTINATIONS, _as_read(view), notes.fence(ObjectId())
+            DESTINATIONS, _as_known(view), notes.fence(ObjectId())
         ):
             return False
-        document = await _read(connection, view.key)
+        document = await connection.read(DESTINATIONS, view.key)
         if document is None or token in document["recent"]:
             return document is not None
         if document["version"] >= view.version + RECENT:
@@ -222,34 +346,46 @@ class Ledger:
         self, connection: Connection, move: Move, condition: dict[str, Any], now: int
     ) -> dict[str, Any]:
         """Commit copies to the target on the condition that a step is committed."""
-        key = key_of(move.target)
         while True:
-            view = await self._settled(connection, key, now)
+            view = await self._settled(connection, move.target, create_at=now)
             if view is None:
                 continue
             token, batch = ObjectId(), ObjectId()
             step = move.step(view)
-            hidden = {"batch": batch, "planned": view.version, "begun": now}
-            await notes.store(connection, step, hidden)
+            await notes.store(connection, step, notes.hidden(batch, view, now))
             note = {**notes.note(view, step, batch), "condition": condition}
             note["then"] = {"total": len(move.messages)}
             update = notes.commitment(step, note, token)
-            if await self._swap(connection, view, token, update):
-                return {"key": key, "token": token}
+            if (await self._swap(connection, view, token, update))[0]:
+                return {"key": view.key, "token": token}
             await notes.discard(connection, batch)
+            self._views.forget(move.target)
 
     async def _carry_out(
         self, connection: Connection, document: dict[str, Any]
     ) -> None:
         """Do what a document has pending; harmless if others do it too."""
         note = document["pending"]
+        if "condition" in note:
+            await self._carry_out_copies(connection, document)
+            return
+        if "move" in note:
+            target = await _read(connection, note["move"]["key"])
+            if target and target["token"] == note["move"]["token"]:
+                await self._carry_out_copies(connection, target)
+        await notes.apply(connection, note)
+
+    async def _carry_out_copies(
+        self, connection: Connection, document: dict[str, Any]
+    ) -> None:
+        """Show the copies of a move, or drop them; and remove the note about them."""
+        note = document.get("pending")
+        if note is None:
+            return
         change: dict[str, Any] = {"$unset": {"pending": ""}}
-        if await self._decided(connection, note.get("condition")):
-            if "move" in note:
-                await self._carry_out_move(connection, note["move"])
+        if await self._decided(connection, note["condition"]):
             await notes.apply(connection, note)
-            if note["then"]:
-                change["$inc"] = note["then"]
+            change["$inc"] = note["then"]
         else:
             await notes.discard(connection, note["batch"])
         noted = {"_id": document["_id"], "token": document["token"]}
@@ -257,19 +393,8 @@ class Ledger:
         # This also waits until a majority has what was just done.
         await connection.update_one(DESTINATIONS, noted, change)
 
-    async def _carry_out_move(
-        self, connection: Connection, move: dict[str, Any]
-    ) -> None:
-        target = await _read(connection, move["key"])
-        if target and target["token"] == move["token"] and "pending" in target:
-            await self._carry_out(connection, target)
-
-    async def _decided(
-        self, connection: Connection, condition: dict[str, Any] | None
-    ) -> bool:
+    async def _decided(self, connection: Connection, condition: dict[str, Any]) -> bool:
         """Whether the step that copies wait for was committed; forces a decision."""
-        if condition is None:
-            return True
         tries = 0
         while True:
             source = await _read(connection, condition["key"])
@@ -286,18 +411,13 @@ class Ledger:
             )
 
 
-def _as_read(view: View) -> dict[str, Any]:
+def _as_known(view: View) -> dict[str, Any]:
     """The query for a destination that did not change since it was read."""
-    return {
-        "_id": view.key,
-        "token": view.token,
-        "pending": {"$exists": False},
-    }
+    return {"_id": view.key, "token": view.token}
 
 
 async def _read(connection: Connection, key: Key) -> dict[str, Any] | None:
-    found = await connection.find(DESTINATIONS, {"_id": key}, limit=1)
-    return found[0] if found else None
+    return await connection.read(DESTINATIONS, key, without=("recent",))
 
 
 async def _create(connection: Connection, key: Key, now: int) -> None:
@@ -308,6 +428,7 @@ async def _create(connection: Connection, key: Key, now: int) -> None:
         "token": token,
         "recent": [token],
         "version": 0,
+        "altered": 0,
         "next": first_position(now),
         "total": 0,
         "claimed": 0,
@@ -318,4 +439,4 @@ async def _create(connection: Connection, key: Key, now: int) -> None:
     with suppress(DuplicateKeyError):
         await connection.insert(DESTINATIONS, [document])
     # The insertion did not wait until it lasts; this does.
-    await connection.update_one(DESTINATIONS, {"_id": key}, {"$max": {"lasting": 0}})
+    await connection.settle(DESTINATIONS)

@@ -65,6 +65,10 @@ class View:
         names = [attribute.name for attribute in fields(cls)]
         return cls(document["_id"], *(document[name] for name in names[1:]))
 
+    def only_grew_to(self, document: dict[str, Any]) -> bool:
+        """Whether nothing but new messages came since, as a later document says."""
+        return (self.owner, self.altered) == (document["owner"], document["altered"])
+
 
 @define
 class Move:
@@ -128,7 +132,12 @@ class Step:
         )
 
 
-async def store(connection: Connection, step: Step, hidden: dict[str, Any]) -> None:
+def hidden(batch: ObjectId, view: View, now: int) -> Document:
+    """What new documents carry until they are shown."""
+    return {"batch": batch, "planned": view.version, "begun": now}
+
+
+async def store(connection: Connection, step: Step, hidden: Document) -> None:
     """Put new documents where nobody looks."""
     for message in step.messages:
         state = message["state"] % HIDDEN + HIDDEN
@@ -147,7 +156,7 @@ async def discard(connection: Connection, batch: ObjectId) -> None:
 
 def note(view: View, step: Step, batch: ObjectId) -> dict[str, Any]:
     """What has to be done to other documents once a step is committed."""
-    note: dict[str, Any] = {"version": view.version + 1, "then": {}}
+    note: dict[str, Any] = {"version": view.version + 1}
     if step.messages:
         note["batch"] = batch
     if step.claims:
@@ -167,7 +176,7 @@ def note(view: View, step: Step, batch: ObjectId) -> dict[str, Any]:
 
 def commitment(step: Step, note: dict[str, Any], token: ObjectId) -> dict[str, Any]:
     """The update of a destination's document that commits a step."""
-    values: dict[str, Any] = {"pending": note}
+    values: dict[str, Any] = {}
     if step.messages:
         values |= {
             "next": step.messages[-1]["position"] + 1,
@@ -181,6 +190,11 @@ def commitment(step: Step, note: dict[str, Any], token: ObjectId) -> dict[str, A
         values["altered"] = note["version"]
     update = fence(token)
     update["$set"].update(values)
+    if len(note) > 1:
+        update["$set"]["pending"] = note
+    else:
+        # Nothing is to be done but to replace the note of the step before.
+        update["$unset"] = {"pending": ""}
     if not step.forget:
         update["$inc"] |= {"total": step.total, "claimed": step.claimed}
         update["$max"] = {"lasting": step.lasting}

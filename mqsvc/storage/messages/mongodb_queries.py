@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from mqsvc.messaging.model import Message, Selection
+from mqsvc.messaging.model import Message, Selection, StoredMessage
 from mqsvc.storage.ids import format_id, parse_id
 from mqsvc.storage.messages.mongodb_commands import Connection, together
 from mqsvc.storage.messages.mongodb_notes import View
@@ -52,6 +52,11 @@ def claim_at(row: Row, now: int) -> str | None:
     return row["claim"] if held else None
 
 
+def is_free(row: Row, now: int) -> bool:
+    """Whether a message can be handed out."""
+    return bool(row["expires"] > now and row["ready"] <= now)
+
+
 def claimed_states(rows: Iterable[Row]) -> int:
     """How many of them are kept as claimed, also after the claim's end."""
     return sum(row["state"] == CLAIMED for row in rows)
@@ -67,9 +72,9 @@ def _stored(view: View, states: Sequence[int], now: int) -> Source:
     }
 
 
-def _due(view: View, states: Sequence[int], now: int) -> Source:
+def _due(view: View, states: Sequence[int], now: int, by: int) -> Source:
     """Those whose delay or claim is over; few, for a sweep makes them ready."""
-    over = {"ready": {"$gt": 0, "$lte": now}}
+    over = {"ready": {"$gt": 0, "$lte": by}}
     return "waiting", {**_stored(view, states, now)[1], **over}
 
 
@@ -82,7 +87,7 @@ def _sources(view: View, selection: Selection, now: int) -> list[Source]:
     whole = [READY, *(state for state in included if included[state])]
     due = [state for state in included if not included[state]]
     sources = [_stored(view, whole, now)]
-    return [*sources, _due(view, due, now)] if due else sources
+    return [*sources, _due(view, due, now, now)] if due else sources
 
 
 async def _first(
@@ -147,10 +152,16 @@ async def _foreign(
 
 
 async def free(
-    connection: Connection, view: View, limit: int, now: int
+    connection: Connection, view: View, limit: int, earliest: int, latest: int
 ) -> list[Row]:
-    """The oldest messages that can be handed out."""
-    return await page(connection, view, Selection(limit), now)
+    """The oldest messages that can be handed out at some moment of two or between."""
+    if not limit:
+        return []
+    sources = [
+        _stored(view, (READY,), earliest),
+        _due(view, (DELAYED, CLAIMED), earliest, latest),
+    ]
+    return await _first(connection, sources, "position", 0, limit)
 
 
 async def by_id(
@@ -186,8 +197,22 @@ async def live_claims(
     connection: Connection, view: View, claim_ids: Iterable[str], now: int
 ) -> list[Row]:
     """Those of some claims that are live, in this destination."""
+    wanted = {"_id": {"$in": list(claim_ids)}}
+    if not wanted["_id"]["$in"]:
+        return []
     query = {"owner": view.owner, "expires": {"$gt": now}, "batch": None}
-    return await connection.find(CLAIMS, {**query, "_id": {"$in": list(claim_ids)}})
+    return await connection.find(CLAIMS, {**wanted, **query})
+
+
+async def claim_and_rows(
+    connection: Connection, view: View, claim_id: str, now: int
+) -> tuple[Row | None, list[Row]]:
+    """A live claim, or none, and its messages."""
+    found, rows = await together(
+        live_claims(connection, view, [claim_id], now),
+        by_claim(connection, view, claim_id, now),
+    )
+    return next(iter(found), None), rows
 
 
 async def ends(
@@ -215,6 +240,14 @@ async def unswept(connection: Connection, view: View, now: int) -> tuple[int, in
         connection.count(MESSAGES, {**earlier, **over}, "waiting"),
     )
     return counted, claimed
+
+
+def stored_of(row: Row, now: int) -> StoredMessage:
+    """All that is known of a message."""
+    is_delayed = row["state"] == DELAYED and row["ready"] > now
+    return StoredMessage(
+        message_of(row), row["expires"], row["ready"] if is_delayed else None
+    )
 
 
 async def next_ready(connection: Connection, view: View, now: int) -> int | None:

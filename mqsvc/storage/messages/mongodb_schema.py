@@ -7,6 +7,7 @@
     token           random, new with every commit
     recent          the last tokens, this one included
     version         grows by one with every commit
+    altered         the version of the last commit that did more than append
     pending         what the last commit has still to do to other documents
     next            the position of the next message
     total, claimed  how many messages there are, and are in the state claimed
@@ -66,7 +67,7 @@ INDEXES = {
         # What becomes ready next, in one destination and in all of them.
         _index("waiting", "owner", "state", "ready", "position", "expires", **_WAITING),
         _index("due", "ready", "state", **_WAITING),
-        _index("by_expiry", "expires", "owner", "state"),
+        _index("by_expiry", "expires", "owner", "state", "position"),
         _index(
             "by_claim",
             "claim",

@@ -10,7 +10,9 @@ from bson import ObjectId
 from mqsvc.messaging.model import Destination, Kind
 from mqsvc.storage.ids import first_position
 from mqsvc.storage.messages import mongodb_queries as queries
-from mqsvc.storage.messages.mongodb_client import Connection, MongoClient
+from mqsvc.storage.messages.mongodb_client import MongoClient
+from mqsvc.storage.messages.mongodb_commands import Connection
+from mqsvc.storage.messages.mongodb_lanes import Lanes
 from mqsvc.storage.messages.mongodb_ledger import Ledger
 from mqsvc.storage.messages.mongodb_notes import Step, View
 from mqsvc.storage.messages.mongodb_schema import (
@@ -40,9 +42,12 @@ _ALL_STATES = [*VISIBLE, *(state + HIDDEN for state in VISIBLE)]
 class Sweep:
     """One round."""
 
-    def __init__(self, client: MongoClient, ledger: Ledger, now: int) -> None:
+    def __init__(
+        self, client: MongoClient, ledger: Ledger, lanes: Lanes, now: int
+    ) -> None:
         self._client = client
         self._ledger = ledger
+        self._lanes = lanes
         self._now = now
 
     async def run(self) -> bool:
@@ -147,17 +152,26 @@ class Sweep:
         old: dict[str, Any] = {
             "next": {"$lt": first_position(self._now - FORGOTTEN)},
             "total": 0,
+            "lasting": {"$lte": self._now},
         }
-        old |= {"lasting": {"$lte": self._now}, "pending": {"$exists": False}}
         rows = await connection.find(
-            DESTINATIONS, old, limit=SWEEP_SIZE, fields=["token"], index="empty"
+            DESTINATIONS,
+            old,
+            limit=SWEEP_SIZE,
+            fields=["token", "owner", "pending.version"],
+            index="empty",
         )
-        if rows:
-            tokens = [row["token"] for row in rows]
-            names = [row["_id"] for row in rows]
-            doomed = {"_id": {"$in": names}, "token": {"$in": tokens}, **old}
+        idle = [row for row in rows if "pending" not in row]
+        if idle:
+            names = [row["_id"] for row in idle]
+            same = {"_id": {"$in": names}, "token": {"$in": [r["token"] for r in idle]}}
+            doomed = {**same, "pending": {"$exists": False}, **old}
             await connection.delete(DESTINATIONS, doomed)
-        return len(rows)
+        noted = [row for row in rows if "pending" in row]
+        for row in noted:
+            # Its process died before that was done; another sweep deletes it.
+            await self._commit(row["owner"], _fence)
+        return SWEEP_SIZE if noted else len(rows)
 
     async def _found(
         self, collection: str, query: dict[str, Any], index: str
@@ -184,7 +198,9 @@ class Sweep:
         async def same(connection: Connection, view: View) -> Step:
             return await plan(connection, view) if view.owner == owner else Step()
 
-        return await self._ledger.change(destination, same, self._now)
+        return await self._lanes.alone(
+            destination, lambda: self._ledger.change(destination, same, self._now)
+        )
 
 
 async def _fence(_: Connection, view: View) -> Step:

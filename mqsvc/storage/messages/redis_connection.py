@@ -62,6 +62,8 @@ class _Protocol(txredisapi.BaseRedisProtocol):  # type: ignore[misc]
         try:
             replies = self._replies.feed(data)
         except ValueError:
+            reason = "it does not answer as a Redis does"
+            self.replyReceived(txredisapi.ConnectionError(reason))
             self.transport.abortConnection()
             return
         for reply in replies:

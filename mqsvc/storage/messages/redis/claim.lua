@@ -6,7 +6,7 @@ local rule, target = args.rule, KEYS[4]
 local function bury(messages)
   local ids = ids_of(messages)
   local bodies = fetch('HMGET', base .. ':bodies', ids)
-  remove(base, ids)
+  remove(base, messages)
   local first = reserve(target, #messages)
   for index, message in ipairs(messages) do
     message.position = first + index - 1
@@ -29,23 +29,22 @@ local function lend(messages)
     message.count = message.count + 1
     extend(message, ends)
   end
-  displace(base, ids)
+  displace(base, messages)
   place(base, 'claimed', ids)
   await(base, 'claimed', ids, ends)
   update(base, messages)
   keep_claim(base, args.claim, ends, ids)
 end
 
--- The messages are read again, since a second try only remembers the number moved.
-local function answer(moved)
-  local claim = live(base, args.claim)
-  local messages = claim and held(base, args.claim, claim.ids) or {}
-  return cmsgpack.pack({tonumber(moved), show(base, messages)})
+local function answer(moved, messages)
+  return cmsgpack.pack({moved, show(base, messages)})
 end
 
+-- Of the first try the number moved is remembered, and what it lent is read again.
 local moved = recall()
 if moved then
-  return answer(moved)
+  local claim = live(base, args.claim)
+  return answer(tonumber(moved), claim and held(base, args.claim, claim.ids) or {})
 end
 correct(base, CORRECTED)
 local dead, lent = {}, {}
@@ -58,4 +57,8 @@ end
 if #lent > 0 then
   lend(lent)
 end
-return answer(remember(text_of(#dead)))
+-- What did nothing can be tried again without a trace of it.
+if #dead + #lent > 0 then
+  remember(text_of(#dead))
+end
+return answer(#dead, lent)

@@ -25,6 +25,7 @@ local CORRECTED = 200
 local BEHIND_ALL = 9007199254740992
 -- How long an operation that may be tried again is remembered.
 local REMEMBERED = 60000
+local STATES = {'ready', 'delayed', 'claimed'}
 local WAITING = {'delayed', 'claimed'}
 local PARTS = {
   'info', 'ready', 'delayed', 'delayed:due', 'claimed', 'claimed:due', 'expiry',
@@ -93,12 +94,23 @@ local function decode(id, text)
   return message
 end
 
--- The messages among some ids that exist, in the order of the ids.
-local function existing(destination, ids)
+-- The messages among some ids that are there, in the order of the ids.
+local function stored(destination, ids)
   local found = {}
   for index, text in ipairs(fetch('HMGET', destination .. ':records', ids)) do
-    local message = text and decode(ids[index], text)
-    if message and message.expires > now then
+    if text then
+      push(found, decode(ids[index], text))
+    end
+  end
+  return found
+end
+
+-- Those that exist; where it is known they are told the state they are in.
+local function existing(destination, ids, state)
+  local found = {}
+  for _, message in ipairs(stored(destination, ids)) do
+    if message.expires > now then
+      message.state = state
       push(found, message)
     end
   end
@@ -135,7 +147,7 @@ local function walk(destination, part, from, limit, command)
     local ids = redis.call(
       command or 'ZRANGEBYSCORE', destination .. ':' .. part,
       '(' .. text_of(from), stop, 'LIMIT', 0, piece)
-    for _, message in ipairs(existing(destination, ids)) do
+    for _, message in ipairs(existing(destination, ids, part)) do
       push(found, message)
     end
     if #ids < piece or #found >= limit then
@@ -166,7 +178,7 @@ local function overdue(destination, state, after)
       push(ids, id)
     end
   end
-  return existing(destination, ids)
+  return existing(destination, ids, state)
 end
 
 -- The first messages behind a position: the free ones, and those of other states too
@@ -200,12 +212,18 @@ local function place(destination, state, ids)
   each('ZADD', destination .. ':' .. state, entries)
 end
 
--- Take messages out of the state they are in.
-local function displace(destination, ids)
-  each('ZREM', destination .. ':ready', ids)
+-- Take messages out of the state they are in; where it is not known, out of each.
+local function displace(destination, messages)
+  local ids = {ready = {}, delayed = {}, claimed = {}}
+  for _, message in ipairs(messages) do
+    for _, state in ipairs(message.state and {message.state} or STATES) do
+      push(ids[state], message.id)
+    end
+  end
+  each('ZREM', destination .. ':ready', ids.ready)
   for _, state in ipairs(WAITING) do
-    each('ZREM', destination .. ':' .. state .. ':due', ids)
-    each('ZREM', destination .. ':' .. state, ids)
+    each('ZREM', destination .. ':' .. state .. ':due', ids[state])
+    each('ZREM', destination .. ':' .. state, ids[state])
   end
 end
 
@@ -227,15 +245,13 @@ local function shrink(destination, run, count)
   end
 end
 
-local function remove(destination, ids)
-  local lost = {}
-  for _, text in ipairs(fetch('HMGET', destination .. ':records', ids)) do
-    if text then
-      local run = text_of(decode(ids[1], text).run)
-      lost[run] = (lost[run] or 0) + 1
-    end
+local function remove(destination, messages)
+  local ids, lost = ids_of(messages), {}
+  for _, message in ipairs(messages) do
+    local run = text_of(message.run)
+    lost[run] = (lost[run] or 0) + 1
   end
-  displace(destination, ids)
+  displace(destination, messages)
   each('ZREM', destination .. ':expiry', ids)
   each('HDEL', destination .. ':records', ids)
   each('HDEL', destination .. ':bodies', ids)
@@ -262,12 +278,13 @@ local function reserve(destination, count, client)
   if client and known[2] == client then
     run = tonumber(known[3])
   end
-  redis.call('HSET', info, 'next', text_of(first + count), 'run', text_of(run))
+  local entries = {'next', text_of(first + count), 'run', text_of(run)}
   if client then
-    redis.call('HSET', info, 'client', client)
+    push(entries, 'client', client)
   else
     redis.call('HDEL', info, 'client')
   end
+  redis.call('HSET', info, unpack(entries))
   return first, run
 end
 
@@ -278,8 +295,9 @@ local function join_runs(destination, messages)
     sizes[run] = (sizes[run] or 0) + 1
   end
   for run, size in pairs(sizes) do
-    redis.call('ZADD', destination .. ':runs', run, run)
-    redis.call('HINCRBY', destination .. ':runs:sizes', run, size)
+    if redis.call('HINCRBY', destination .. ':runs:sizes', run, size) == size then
+      redis.call('ZADD', destination .. ':runs', run, run)
+    end
   end
 end
 
@@ -361,6 +379,7 @@ local function held(destination, claim, ids)
   local ends = fetch('ZMSCORE', destination .. ':claimed:due', ids_of(messages))
   for index, message in ipairs(messages) do
     if message.claim == claim and ends[index] and tonumber(ends[index]) > now then
+      message.state = 'claimed'
       push(found, message)
     end
   end
@@ -372,7 +391,7 @@ end
 local function correct(destination, limit)
   local ids = due(destination .. ':expiry', limit)
   local count = #ids
-  remove(destination, ids)
+  remove(destination, stored(destination, ids))
   for _, state in ipairs(WAITING) do
     ids = due(destination .. ':' .. state .. ':due', limit)
     count = count + #ids

@@ -28,5 +28,5 @@ if args.claims then
     end
   end
 end
-remove(base, ids)
+remove(base, messages)
 return cmsgpack.pack('deleted')

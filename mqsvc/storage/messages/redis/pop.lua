@@ -7,5 +7,8 @@ end
 correct(base, CORRECTED)
 local messages = listing(base, 0, args.limit, {})
 answer = cmsgpack.pack(show(base, messages))
-remove(base, ids_of(messages))
-return remember(answer)
+if #messages > 0 then
+  remove(base, messages)
+  remember(answer)
+end
+return answer

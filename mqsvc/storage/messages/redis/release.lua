@@ -11,7 +11,7 @@ if claim then
   end
   redis.call('HDEL', base .. ':claims', args.claim)
   redis.call('ZREM', base .. ':claims:due', args.claim)
-  displace(base, ids)
+  displace(base, messages)
   place(base, 'ready', ids)
   update(base, messages)
 end

@@ -1,0 +1,237 @@
+"""Steps of one process: those of a destination one after the other, many as one.
+
+While a step is on its way to the disk whatever else is wanted of its destination
+waits, and then becomes one step together. So one journal and one majority are waited
+for on behalf of many callers, and a destination takes more the more is asked of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from typing import Any, TypeVar
+
+from attrs import Factory, define
+from twisted.internet.defer import CancelledError, Deferred, DeferredList
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from mqsvc.messaging.errors import MessagingError, StoreUnavailable
+from mqsvc.messaging.model import Destination
+from mqsvc.storage.messages.mongodb_commands import Connection
+from mqsvc.storage.messages.mongodb_draft import LATER, Part, asks_nothing, plan
+from mqsvc.storage.messages.mongodb_ledger import Ledger
+from mqsvc.storage.messages.mongodb_notes import Step, View
+
+Result = TypeVar("Result")
+Attempt = Callable[[], Coroutine[Any, Any, Result]]
+
+TIMEOUT = 10
+"""Seconds after which a call fails that the server has not answered."""
+
+MAX_GROUP = 256
+"""Parts of one step at most: bounds how long an answer waits for others."""
+
+MAX_GROUP_BYTES = 8_000_000
+"""Of new bodies in one step, unless a single part has more."""
+
+
+class Refused(StoreUnavailable):
+    """The server answered, and would not do it."""
+
+
+class Calls:
+    """What was asked for and is not done yet.
+
+    :param clock: for the time that a call may take.
+    """
+
+    log = Logger()
+
+    def __init__(self, ledger: Ledger, clock: IReactorTime) -> None:
+        self._ledger = ledger
+        self._clock = clock
+        self._underway: set[Deferred[Any]] = set()
+
+    def run(self, attempt: Attempt[Result]) -> Deferred[Result]:
+        """Make attempts for a bounded time; nobody can stop them before.
+
+        It fails with errors of :mod:`~mqsvc.messaging.errors` only.
+        """
+        running = Deferred.fromCoroutine(self._answered(attempt))
+        running.addTimeout(TIMEOUT, self._clock)
+        return self.watch(running)
+
+    def watch(self, running: Deferred[Result]) -> Deferred[Result]:
+        """Fires as another Deferred, which cannot be cancelled through it."""
+        self._underway.add(running)
+        running.addBoth(self._over, running)
+        answer: Deferred[Result] = Deferred()
+        running.chainDeferred(answer)
+        return answer
+
+    async def over(self) -> None:
+        """Wait for everything that is underway."""
+        while self._underway:
+            await DeferredList(list(self._underway))
+
+    def _over(self, result: Result, running: Deferred[Result]) -> Result:
+        self._underway.discard(running)
+        return result
+
+    async def _answered(self, attempt: Attempt[Result]) -> Result:
+        try:
+            return await self._ledger.retried(attempt)
+        except MessagingError:
+            raise
+        except CancelledError as error:
+            self.log.warn("MongoDB did not answer within {s} s", s=TIMEOUT)
+            raise StoreUnavailable from error
+        except Exception as error:
+            self.log.failure("MongoDB refused a command")
+            raise Refused from error
+
+
+@define(eq=False)
+class _Call:
+    """Somebody who waits for his part of a step, or for work on his own.
+
+    :ivar is_alone: whether it has to be a step of its own.
+    """
+
+    answer: Deferred[Any]
+    part: Part | None = None
+    work: Attempt[Any] | None = None
+    is_alone: bool = False
+
+    def tell(self, outcome: Any) -> None:
+        """Answer, unless it has to be tried again or was answered before."""
+        if outcome is LATER or self.answer.called:
+            return
+        if isinstance(outcome, MessagingError):
+            self.answer.errback(outcome)
+        else:
+            self.answer.callback(outcome)
+
+
+@define(eq=False)
+class _Lane:
+    """Who waits for one destination, in the order of coming."""
+
+    destination: Destination
+    waiting: list[_Call] = Factory(list)
+
+    def leave(self, call: _Call) -> None:
+        """Wait no more, if it still does."""
+        if call in self.waiting:
+            self.waiting.remove(call)
+
+    def put_back(self, calls: list[_Call]) -> None:
+        """Let each be tried next, as a step of its own."""
+        again = [call for call in calls if not call.answer.called]
+        for call in again:
+            call.is_alone = True
+        self.waiting[:0] = again
+
+    def take(self) -> list[_Call]:
+        """The first one, and all that can be one step with it."""
+        first = self.waiting[0]
+        group = [first]
+        if first.part is not None and not first.is_alone:
+            size, rule = first.part.size, first.part.rule
+            for call in self.waiting[1:]:
+                if call.part is None or call.is_alone or len(group) == MAX_GROUP:
+                    continue
+                same_rule = None in {rule, call.part.rule} or rule == call.part.rule
+                if same_rule and size + call.part.size <= MAX_GROUP_BYTES:
+                    group.append(call)
+                    size += call.part.size
+                    rule = rule or call.part.rule
+        self.waiting = [call for call in self.waiting if call not in group]
+        return group
+
+
+class Lanes:
+    """One for each destination on which there is work."""
+
+    def __init__(self, ledger: Ledger, calls: Calls, clock: IReactorTime) -> None:
+        self._ledger = ledger
+        self._calls = calls
+        self._clock = clock
+        self._lanes: dict[Destination, _Lane] = {}
+
+    def join(self, destination: Destination, part: Part) -> Deferred[Any]:
+        """Do a part together with others; fires with its outcome."""
+        return self._enter(destination, part=part)
+
+    def alone(
+        self, destination: Destination, work: Attempt[Result]
+    ) -> Deferred[Result]:
+        """Do work while this process changes nothing else of a destination."""
+        return self._enter(destination, work=work)
+
+    def _enter(self, destination: Destination, **wanted: Any) -> Deferred[Any]:
+        lane = self._lanes.get(destination) or _Lane(destination)
+        call = _Call(Deferred(lambda _: lane.leave(call)), **wanted)
+        call.answer.addTimeout(TIMEOUT, self._clock, _unavailable)
+        answer = self._calls.watch(call.answer)
+        lane.waiting.append(call)
+        if destination not in self._lanes:
+            self._lanes[destination] = lane
+            self._calls.watch(Deferred.fromCoroutine(self._serve(lane)))
+        return answer
+
+    async def _serve(self, lane: _Lane) -> None:
+        while lane.waiting:
+            await self._do(lane, lane.take())
+            # Whoever was answered may want more, and then nobody removes the note.
+            await self._quietly(lambda: self._ledger.finish(lane.destination))
+            if not lane.waiting:
+                await self._quietly(lambda: self._ledger.tidy(lane.destination))
+        del self._lanes[lane.destination]
+
+    async def _quietly(self, work: Attempt[None]) -> None:
+        """Do what others would do as well, if it can be done."""
+        with suppress(StoreUnavailable):
+            await self._calls.run(work)
+
+    async def _do(self, lane: _Lane, group: list[_Call]) -> None:
+        try:
+            outcomes = await self._calls.run(lambda: self._outcomes(lane, group))
+        except Refused as error:
+            if len(group) == 1:
+                group[0].tell(error)
+            else:
+                # One of them is at fault, and the others must not suffer for it.
+                lane.put_back(group)
+        except MessagingError as error:
+            for call in group:
+                call.tell(error)
+        else:
+            for call, outcome in zip(group, outcomes, strict=True):
+                call.tell(outcome)
+            lane.put_back(
+                [c for c, o in zip(group, outcomes, strict=True) if o is LATER]
+            )
+
+    async def _outcomes(self, lane: _Lane, group: list[_Call]) -> list[Any]:
+        if group[0].work is not None:
+            return [await group[0].work()]
+        parts = [call.part for call in group if call.part is not None]
+
+        async def planned(connection: Connection, view: View) -> Step:
+            return await plan(connection, view, parts)
+
+        outcomes: list[Any] | None = await self._ledger.change(
+            lane.destination,
+            planned,
+            max(part.now for part in parts),
+            create_at=next((part.now for part in parts if part.creates), None),
+            blind=asks_nothing(parts),
+        )
+        return [part.nothing for part in parts] if outcomes is None else outcomes
+
+
+def _unavailable(*_: Any) -> Failure:
+    return Failure(StoreUnavailable())
