@@ -41,6 +41,10 @@ MAY_IMPORT = {
     ),
     "mqsvc.config": ("mqsvc.messaging.limits", *EVERYBODY),
     "mqsvc.service": ("mqsvc.config", *EVERYBODY),
+    "mqsvc.commands": (
+        *("mqsvc.commands", "mqsvc.config", "mqsvc.service", "mqsvc.storage"),
+        *("mqsvc.messaging", "mqsvc.wire", *EVERYBODY),
+    ),
     "mqsvc.tap": ("mqsvc",),
 }
 """For each part of the program, what of the program it may import."""

@@ -154,6 +154,35 @@ class SourceTests(ConfigTestCase):
         ):
             self.assertIsNone(loaded.signed_url.secret_key)
 
+    def test_lists(self) -> None:
+        """A list is written with commas outside of a file."""
+        path = self.file(
+            '[storage]\nmessage_pipeline = ["a", "b"]\n[encryption]\nkeys = ["k:1"]\n'
+        )
+        environ = {
+            "MQSVC_STORAGE__MESSAGE_PIPELINE": "a, b",
+            "MQSVC_ENCRYPTION__KEYS": "k:1",
+        }
+        overrides = ["storage.message_pipeline=a,b", "encryption.keys=k:1"]
+        for loaded in (
+            load(path, {}, []),
+            load(None, environ, []),
+            load(None, {}, overrides),
+        ):
+            self.assertEqual(("a", "b"), loaded.storage.message_pipeline)
+            self.assertEqual(("k:1",), loaded.encryption.keys)
+
+    def test_options_of_stages(self) -> None:
+        """Tables of stages are taken as they are, and come from the file only."""
+        path = self.file(
+            "[stages.one]\nx = [1, 2]\n[stages.one.inner]\ny = true\n[stages.two]\n"
+        )
+        self.assertEqual(
+            {"one": {"x": [1, 2], "inner": {"y": True}}, "two": {}},
+            load(path, {}, []).stages.by_name,
+        )
+        self.assertEqual({}, load(None, {}, []).stages.by_name)
+
     def test_text_that_looks_like_another_type(self) -> None:
         """A text option takes words that mean something else to other types."""
         for word in ("null", "true", "12"):
@@ -214,6 +243,31 @@ class RefusalTests(ConfigTestCase):
         path = self.file("transport = 5\n")
         self.assertEqual(
             f"{path}: transport is a group, expected [transport]",
+            self.refusal(path=path),
+        )
+
+    def test_options_of_stages_elsewhere(self) -> None:
+        """Options of stages are refused outside of the file, and say so."""
+        hint = "options of stages stand in the file, as [stages.NAME]"
+        self.assertEqual(
+            f"--set: there is no option 'stages.one.x'; {hint}",
+            self.refusal("stages.one.x=1"),
+        )
+        self.assertEqual(
+            f"MQSVC_STAGES__ONE__X: there is no such variable; {hint}",
+            self.refusal(environ={"MQSVC_STAGES__ONE__X": "1"}),
+        )
+
+    def test_options_of_stages_of_another_shape(self) -> None:
+        """Each stage has a table of its own."""
+        path = self.file("stages = 271828\n")
+        self.assertEqual(
+            f"{path}: stages is a group of groups, expected [stages.NAME]",
+            self.refusal(path=path),
+        )
+        path = self.file("[stages]\none = 271828\n")
+        self.assertEqual(
+            f"{path}: stages.one is a group, expected [stages.one]",
             self.refusal(path=path),
         )
 
@@ -394,6 +448,8 @@ class SecretTests(ConfigTestCase):
             "[signed_url]\nsecret_key = ['271828']\n",
             "[signed_url]\nsecretkey = '271828'\n",
             "[drivers]\nmessage_store = ['redis://u:271828@h']\n",
+            "[encryption]\nkeys = '271828'\n",
+            "[encryption]\nkeys = [271828]\n",
             "signed_url = '271828'\n",
         ):
             self.assertNotIn("271828", self.refusal(path=self.file(text)))
@@ -405,7 +461,7 @@ class SecretTests(ConfigTestCase):
     def test_representations_hide_values(self) -> None:
         """The representation of the settings says only whether a secret is set."""
         loaded = load(
-            None,
+            self.file("[stages.one]\nx = 271828\n[encryption]\nkeys = ['271828']\n"),
             {},
             [
                 "signed_url.secret_key=271828",
@@ -416,6 +472,7 @@ class SecretTests(ConfigTestCase):
         self.assertNotIn("271828", shown)
         self.assertIn("SignedUrl(secret_key=...)", shown)
         self.assertIn("Drivers(message_store=..., management_store=unset)", shown)
+        self.assertIn("Encryption(keys=...)", shown)
 
 
 class SampleTests(SynchronousTestCase):

@@ -22,7 +22,7 @@ SHOWN_ADDRESS = "http://127.0.0.1:8888"
 SHOWN_TENANT = "X-Project-ID: demo"
 # Printed between the outputs of two blocks.
 SEPARATOR = "--- end of answer ---"
-LANGUAGES = {"python", "sh", "text", "toml"}
+LANGUAGES = {"python", "sh", "text", "toml", "yaml"}
 # A block of commands, and right after it, if they print something, a block with that.
 BLOCK = r"^\.\. code-block:: {}\n\n((?: .*\n|\n)+)"
 COMMANDS = re.compile(f"{BLOCK.format('sh')}(?:{BLOCK.format('text')})?", re.M)

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import json
 import os
 import signal
 import sqlite3
 import sys
+from base64 import b64encode
 from collections.abc import Mapping
 from io import StringIO
 from pathlib import Path
+from typing import Any
+from uuid import uuid4
 
+import treq
 from twisted.application.service import IServiceMaker
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
@@ -34,6 +39,7 @@ from mqsvc.tap import Options, make_root, makeService
 
 CHECKOUT = Path(__file__).parent.parent
 TWISTD = str(Path(sys.executable).with_name("twistd"))
+KEY = b64encode(b"k" * 32).decode()
 LOOPBACK = "tcp:0:interface=127.0.0.1"
 
 
@@ -178,14 +184,14 @@ class OptionsTests(SynchronousTestCase):
         self.assertIn("\n  twistd -n mqsvc --config /etc/mqsvc.toml --set ", text)
 
 
-class RootTests(TestCase):
-    """The wired service, in the process of the test."""
+class RootTestCase(TestCase):
+    """Wires services in the process of the test."""
 
-    def settings(self, *overrides: str) -> Settings:
+    def settings(self, *overrides: str, path: str | None = None) -> Settings:
         """Settings with a data directory of the test's own."""
         self.data_dir = os.path.abspath(self.mktemp())
         return load(
-            None, {}, [f"data_dir={self.data_dir}", f"http={LOOPBACK}", *overrides]
+            path, {}, [f"data_dir={self.data_dir}", f"http={LOOPBACK}", *overrides]
         )
 
     def started(self, root: Root) -> Root:
@@ -200,6 +206,10 @@ class RootTests(TestCase):
         directory = DataDirectory(self.data_dir)
         directory.acquire()
         directory.release()
+
+
+class RootTests(RootTestCase):
+    """The wired service."""
 
     async def test_serves(self) -> None:
         """A started root answers over HTTP, in the time of the clock it was given."""
@@ -281,6 +291,141 @@ class RootTests(TestCase):
         )
         self.assertEqual(1, len(root.addresses))
         self.assertNotIn(os.path.basename(path), os.listdir(os.path.dirname(path)))
+
+
+class StoresTests(RootTestCase):
+    """Pools, stages and encryption, as the configuration asks for them."""
+
+    def setUp(self) -> None:
+        """Name a directory for the files of pools."""
+        self.pools = Path(self.mktemp()).absolute()
+        self.pools.mkdir()
+
+    async def serve(self, *overrides: str) -> None:
+        """Start a service with these settings."""
+        root = self.started(make_root(self.settings(*overrides), reactor))
+        await root.started
+        self.port = root.addresses[0].port
+
+    async def ask(self, method: str, path: str, document: Any = None) -> Any:
+        """The status of an answer, and its document if there is one."""
+        response = await treq.request(
+            method,
+            f"http://127.0.0.1:{self.port}/v2/{path}",
+            headers={
+                "Client-ID": str(uuid4()),
+                "X-Project-ID": "p",
+                "X-Roles": "admin",
+            },
+            persistent=False,
+            **({} if document is None else {"json": document}),
+        )
+        text = await treq.text_content(response)
+        return response.code, json.loads(text) if text else None
+
+    async def bodies(self, queue: str) -> list[Any]:
+        """The bodies of the messages of a queue."""
+        _, listing = await self.ask("GET", f"queues/{queue}/messages?echo=true")
+        return [message["body"] for message in listing["messages"]]
+
+    def file(self, directory: Path | str, name: str) -> bytes:
+        """All that a store has written."""
+        return b"".join(
+            path.read_bytes() for path in Path(directory).glob(f"{name}.db*")
+        )
+
+    async def make_pool(self, name: str) -> None:
+        """Make a pool on a file of its name."""
+        document = {"uri": f"sqlite:///{self.pools}/{name}.db", "weight": 1}
+        self.assertEqual((201, None), await self.ask("PUT", f"pools/{name}", document))
+
+    async def test_pools(self) -> None:
+        """With pooling, queues live in pools that were made, or in the default one."""
+        await self.serve("pooling=true", "admin_mode=true")
+        message = {"messages": [{"body": "in the default pool"}]}
+        await self.ask("POST", "queues/before/messages", message)
+        await self.make_pool("a")
+        message = {"messages": [{"body": "in a pool"}]}
+        await self.ask("POST", "queues/after/messages", message)
+        self.assertEqual(["in the default pool"], await self.bodies("before"))
+        self.assertEqual(["in a pool"], await self.bodies("after"))
+        self.assertIn(b"in a pool", self.file(self.pools, "a"))
+        self.assertNotIn(b"in a pool", self.file(self.data_dir, "messages"))
+        self.assertIn(b"in the default pool", self.file(self.data_dir, "messages"))
+
+    async def test_no_virtual_pool(self) -> None:
+        """Without the virtual pool nothing new goes to the default pool."""
+        await self.serve("pooling=true", "admin_mode=true", "enable_virtual_pool=false")
+        message = {"messages": [{"body": 1}]}
+        status, _ = await self.ask("POST", "queues/q/messages", message)
+        self.assertEqual(503, status)
+        self.assertEqual([], await self.bodies("q"))
+        await self.make_pool("a")
+        status, _ = await self.ask("POST", "queues/q/messages", message)
+        self.assertEqual(201, status)
+
+    async def test_no_pooling(self) -> None:
+        """Without pooling there is no resource for pools."""
+        await self.serve("admin_mode=true")
+        status, _ = await self.ask("GET", "pools")
+        self.assertEqual(404, status)
+
+    async def encrypted_post(self) -> int:
+        """Post to a queue that asks for encryption; the status."""
+        await self.ask("PUT", "queues/q", {"_enable_encrypt_messages": True})
+        message = {"messages": [{"body": "a secret text"}]}
+        status, _ = await self.ask("POST", "queues/q/messages", message)
+        return int(status)
+
+    async def test_encryption(self) -> None:
+        """With a key, what is posted to an encrypted queue is not in the file."""
+        await self.serve(f"encryption.keys=k:{KEY}")
+        self.assertEqual(201, await self.encrypted_post())
+        self.assertEqual(["a secret text"], await self.bodies("q"))
+        written = self.file(self.data_dir, "messages")
+        self.assertIn(b"!1:k:", written)
+        self.assertNotIn(b"a secret text", written)
+
+    async def test_encryption_in_a_pool(self) -> None:
+        """So it is in pools."""
+        await self.serve("pooling=true", "admin_mode=true", f"encryption.keys=k:{KEY}")
+        await self.make_pool("a")
+        self.assertEqual(201, await self.encrypted_post())
+        self.assertEqual(["a secret text"], await self.bodies("q"))
+        self.assertIn(b"!1:k:", self.file(self.pools, "a"))
+
+    async def test_no_key(self) -> None:
+        """Without a key such a post is refused, and nothing is stored."""
+        await self.serve()
+        self.assertEqual(400, await self.encrypted_post())
+        self.assertEqual([], await self.bodies("q"))
+
+    def test_malformed_key(self) -> None:
+        """A malformed key is refused before anything is made."""
+        settings = self.settings("encryption.keys=k:271828")
+        error = self.assertRaises(StoreOpenError, make_root, settings, reactor)
+        self.assertIn("encryption.keys: entry 1: expected ID:KEY", str(error))
+        self.assertNotIn("271828", str(error))
+        self.assertFalse(os.path.exists(self.data_dir))
+
+    def test_unknown_stage(self) -> None:
+        """A stage that no package provides is refused, and the directory left free."""
+        settings = self.settings("storage.message_pipeline=nowhere")
+        error = self.assertRaises(StoreOpenError, make_root, settings, reactor)
+        self.assertIn("storage.message_pipeline: no package provides", str(error))
+        self.assert_directory_is_free()
+
+    def test_unused_table(self) -> None:
+        """Options of a stage that is not in use are warned of."""
+        config = Path(self.mktemp())
+        config.write_text("[stages.nowhere]\nx = 1\n")
+        settings = self.settings(path=str(config))
+        with capturedLogs() as events:
+            make_root(settings, reactor)
+        self.assertEqual(
+            ["[stages.nowhere] is not used: storage.message_pipeline does not name it"],
+            [formatEvent(e) for e in events if e["log_level"].name == "warn"],
+        )
 
 
 class PluginTests(SynchronousTestCase):

@@ -33,8 +33,8 @@ class Output:
 
     def finish(self) -> None:
         """What was written is all there is."""
-        # Only a file can be synced; a pipe has no such thing.
-        with contextlib.suppress(OSError):
+        # A pipe has no disk behind it.
+        if stat.S_ISREG(os.fstat(self._descriptor).st_mode):
             os.fsync(self._descriptor)
 
     def discard(self) -> None:

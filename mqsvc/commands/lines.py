@@ -119,7 +119,7 @@ class DestinationLine(Line, frozen=True, kw_only=True):
     project: str
     name: str
     metadata: dict[str, Any] = {}
-    pool: str | None | UnsetType = UNSET
+    pool: str | UnsetType | None = UNSET
 
     @property
     def destination(self) -> Destination:

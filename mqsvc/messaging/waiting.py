@@ -39,6 +39,11 @@ class Waiting:
         self._signals: set[_Signal] = set()
         self._is_finishing = False
 
+    @property
+    def is_finishing(self) -> bool:
+        """Whether nobody waits any more, since the process is about to stop."""
+        return self._is_finishing
+
     def finish(self) -> None:
         """Let everybody who waits go with what there is, and nobody wait any more."""
         self._is_finishing = True

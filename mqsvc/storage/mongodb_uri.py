@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 from attrs import field, frozen
@@ -14,7 +15,8 @@ DATABASE = "mqsvc"
 """The database of a URI that names none."""
 
 _SECURE = ("tls", "ssl")
-_MECHANISMS = ("DEFAULT", "SCRAM-SHA-1")
+_MECHANISM = "SCRAM-SHA-1"
+"""What every user of the driver can log in with."""
 
 
 @frozen
@@ -24,6 +26,7 @@ class Address:
     :ivar uri: as configured; may hold a password.
     :ivar hosts: what may be shown of it.
     :ivar credentials: database, name and password of the user, if there is one.
+    :ivar mechanism: how the user logs in; ``DEFAULT`` is by what the server has.
     :ivar write_concern: acknowledged by a majority, and in its journal, unless the
         URI says otherwise.
     :ivar patience: milliseconds to look for a server at the start.
@@ -33,6 +36,7 @@ class Address:
     hosts: str
     database: str
     credentials: tuple[str, str, str] | None = field(repr=False)
+    mechanism: str
     write_concern: dict[str, Any]
     patience: int
 
@@ -43,9 +47,10 @@ class Address:
         return {"level": "majority" if majority else "local"}
 
 
-def read_uri(uri: str) -> Address:
+def read_uri(uri: str, *more_mechanisms: str) -> Address:
     """The address that a URI stands for.
 
+    :param more_mechanisms: ways to log in that the caller knows.
     :raise StoreOpenError: it is malformed, or asks for what cannot be done.
     """
     if uri.startswith("mongodb+srv:"):
@@ -57,12 +62,13 @@ def read_uri(uri: str) -> Address:
     except (PyMongoError, ValueError) as error:
         raise StoreOpenError(f"this URI cannot be used: {_first_line(error)}") from None
     options = {name.lower(): value for name, value in parsed["options"].items()}
-    _check(options)
+    _check(options, (_MECHANISM, *more_mechanisms))
     return Address(
         uri=uri,
         hosts=",".join(f"{host}:{port}" for host, port in parsed["nodelist"]),
         database=parsed["database"] or DATABASE,
         credentials=_credentials(parsed, options),
+        mechanism=options.get("authmechanism", "DEFAULT"),
         write_concern={
             "w": options.get("w", "majority"),
             "j": options.get("j", options.get("journal", True)),
@@ -73,16 +79,16 @@ def read_uri(uri: str) -> Address:
     )
 
 
-def _check(options: dict[str, Any]) -> None:
+def _check(options: dict[str, Any], mechanisms: Collection[str]) -> None:
     if any(options.get(name) for name in _SECURE):
         raise StoreOpenError(
             "this version speaks no TLS with MongoDB: reach the server through a "
             "private network or a TLS tunnel, and leave tls out of the URI"
         )
-    if options.get("authmechanism", "DEFAULT") not in _MECHANISMS:
+    if options.get("authmechanism", "DEFAULT") not in {"DEFAULT", *mechanisms}:
         raise StoreOpenError(
-            "of MongoDB's ways to log in this version knows SCRAM-SHA-1 only: "
-            "leave authMechanism out of the URI and let the user have that one"
+            f"of MongoDB's ways to log in this store knows {' and '.join(mechanisms)} "
+            "only: leave authMechanism out of the URI and let the user have that"
         )
     if options.get("readpreference", "primary") not in {"primary", 0}:
         raise StoreOpenError(

@@ -174,7 +174,7 @@ class MessageFilter(Stage):
         """What is stored in place of a message that a client posts; none drops it.
 
         A dropped message has no id, so the client gets fewer ids than it posted. Dead
-        letters that are taken to another pool come by here once more.
+        letters that are encrypted on their way come by here once more.
 
         :raise InvalidRequest: the whole post is refused, 400.
         :raise NotAuthorized: the whole post is refused, 403.

@@ -9,7 +9,7 @@ from twisted.internet.defer import Deferred
 
 from mqsvc.messaging.errors import StoreUnavailable
 from mqsvc.messaging.messages import View
-from mqsvc.messaging.model import Destination, StoredMessage
+from mqsvc.messaging.model import Destination, Kind, StoredMessage
 from tests.messaging.case import GRAVE, QUEUE, WORN_OUT
 from tests.messaging.pooled import PooledTestCase
 from tests.messaging.stores import Watched
@@ -72,6 +72,7 @@ class OtherPoolTests(DeadLettersTestCase):
         self.post("there", to=GRAVE)
         self.wear_out("x", "y")
         self.assertIsNone(self.claim())
+        self.assertEqual(1, self.watched.calls.count("release"))
         self.assertEqual([b'"there"', b'"x"', b'"y"'], self.in_pool("b", GRAVE))
         self.assertEqual([b'"there"', b'"x"', b'"y"'], self.listed(GRAVE))
         self.assertEqual([[], []], [self.in_pool("a"), self.in_pool("a", GRAVE)])
@@ -146,6 +147,20 @@ class OtherPoolTests(DeadLettersTestCase):
         self.assertIsNone(self.claim())
         self.assertEqual("a", self.pool_of(GRAVE))
         self.assertEqual([b'"x"'], self.listed(GRAVE))
+
+    def test_missing_target_of_the_default_pool(self) -> None:
+        """Where nobody else could find it, it is made in the default pool."""
+        other = Destination("p1", Kind.QUEUE, "old")
+        metadata = {"_max_claim_count": 1, "_dead_letter_queue": "new"}
+        self.successResultOf(self.management.create(other, metadata, None))
+        self.post("x", to=other)
+        claims = self.operations.claims
+        claim = self.done(claims.create(other, None, 1))
+        self.done(claims.release(other, claim.id))
+        self.assertIsNone(self.done(claims.create(other, None, 1)))
+        target = Destination("p1", Kind.QUEUE, "new")
+        self.assertIsNone(self.pool_of(target))
+        self.assertEqual([b'"x"'], self.listed(target))
 
     def test_target_of_the_same_pool(self) -> None:
         """Within a pool the store does it in one step."""

@@ -8,11 +8,13 @@ import os
 import random
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import pymongo as blocking
 from hypothesis import settings
 from hypothesis.stateful import run_state_machine_as_test
+from pymongo.errors import OperationFailure
 from twisted.internet import reactor
 from twisted.internet.defer import (
     CancelledError,
@@ -25,6 +27,7 @@ from twisted.internet.error import ProcessDone
 from twisted.internet.protocol import ProcessProtocol
 from twisted.internet.task import Clock
 from twisted.internet.threads import blockingCallFromThread, deferToThread
+from twisted.logger import formatEvent, globalLogPublisher
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
@@ -41,8 +44,9 @@ from mqsvc.storage.errors import StoreOpenError
 from mqsvc.storage.messages import mongodb_queries as queries
 from mqsvc.storage.messages.mongodb import MongoMessageStore, open_mongodb_messages
 from mqsvc.storage.messages.mongodb_client import POOL_SIZE, MongoClient
-from mqsvc.storage.messages.mongodb_commands import Connection
+from mqsvc.storage.messages.mongodb_commands import Connection, Interrupted
 from mqsvc.storage.messages.mongodb_lanes import TIMEOUT
+from mqsvc.storage.messages.mongodb_login import Scram
 from mqsvc.storage.messages.mongodb_notes import View, key_of
 from mqsvc.storage.messages.mongodb_schema import (
     CLAIMS,
@@ -505,6 +509,77 @@ class RivalTests(StoreTests, TestCase):
         self.assertEqual(await self.listed(), [])
 
 
+class DeafClient(MongoClient):
+    """A client that misses the answer to a commit, once.
+
+    :ivar failure: what it hears instead; none when it has heard it.
+    :ivar is_sent: whether the commit reaches the server.
+    """
+
+    failure: Exception | None = None
+    is_sent = True
+
+    def _connection(self, protocol: Any) -> Connection:
+        return DeafConnection(protocol, self._address, self)
+
+
+class DeafConnection(Connection):
+    """Sends commands, and loses the answer to a commit if its client is to miss it."""
+
+    def __init__(self, protocol: Any, address: Address, client: DeafClient) -> None:
+        super().__init__(protocol, address)
+        self._client = client
+
+    async def replace(self, *arguments: Any, **options: Any) -> dict[str, Any] | None:
+        failure, self._client.failure = self._client.failure, None
+        answer = None
+        if failure is None or self._client.is_sent:
+            answer = await super().replace(*arguments, **options)
+        if failure is not None:
+            raise failure
+        return answer
+
+
+class LostAnswerTests(StoreTests, TestCase):
+    """A commit of which nobody can tell at first whether it was carried out."""
+
+    open_store = staticmethod(open_stand_alone)
+
+    async def assert_once(self, failure: Exception, *, is_sent: bool) -> None:
+        """What a group wants is done once, whatever became of the first attempt."""
+        client = DeafClient(self.store._client._address, INDEXES)
+        store = self.start(MongoMessageStore(client, reactor, random.getrandbits))
+        (first,) = await store.post(ORDERS, [NewMessage(b"0", 60)], "bob", self.now)
+        client.failure, client.is_sent = failure, is_sent
+        busy = store.delete(ORDERS, [UNKNOWN_ID], self.now)
+        posts = [
+            store.post(ORDERS, [NewMessage(body, 60)], "bob", self.now)
+            for body in (b"1", b"2")
+        ]
+        ids = [first, *flat([await post for post in posts])]
+        await busy
+        self.assertIsNone(client.failure)
+        self.assertEqual(await self.listed(), ids)
+        self.assertEqual((await self.store.stats(ORDERS, self.now)).total, 3)
+
+    async def test_carried_out(self) -> None:
+        """It was carried out: it is not done again."""
+        await self.assert_once(Interrupted("lost"), is_sent=True)
+
+    async def test_not_carried_out(self) -> None:
+        """It never came to the server: it is tried again."""
+        await self.assert_once(Interrupted("lost"), is_sent=False)
+
+    async def test_error_of_what_was_done(self) -> None:
+        """An error is not believed before it is certain that nothing was done."""
+        await self.assert_once(OperationFailure("no", 11601), is_sent=True)
+
+    async def test_error(self) -> None:
+        """A group that is refused is tried in parts."""
+        await self.assert_once(OperationFailure("no", 11601), is_sent=False)
+        self.assertEqual(len(self.flushLoggedErrors(OperationFailure)), 1)
+
+
 class GroupTests(StoreTests, TestCase):
     """Calls of one process that become one step."""
 
@@ -948,6 +1023,99 @@ class UriTests(SynchronousTestCase):
         concern = weaker.write_concern
         self.assertEqual((concern["w"], concern["j"]), (1, False))
         self.assertEqual(weaker.read_concern, {"level": "local"})
+
+
+class GuardedServer(MongoServer):
+    """A server that wants to know who calls."""
+
+    def command(self) -> Sequence[str]:
+        """See the base class."""
+        return [*super().command(), "--auth"]
+
+
+class LoginTests(TestCase):
+    """A server whose users have passwords."""
+
+    timeout = 120
+
+    async def assert_usable(self, uri: str) -> None:
+        """A store on this URI takes and gives messages."""
+        store = open_mongodb_messages(uri, reactor)
+        store.startService()
+        self.addCleanup(store.stopService)
+        new = [NewMessage(b"1", 60)]
+        calls = [store.post(ORDERS, new, "alice", START) for _ in range(30)]
+        ids = flat(await gatherResults(calls))
+        page = await store.page(ORDERS, Selection(1000), START)
+        self.assertEqual(ids_of(page)[-30:], ids)
+
+    async def test_mechanisms(self) -> None:
+        """A user logs in by what the server has of him, or by what the URI says."""
+        server = GuardedServer()
+        self.addCleanup(server.remove)
+        server.start()
+        # Only the first user may be made by somebody unknown.
+        admin = {"roles": ["root"], "mechanisms": ["SCRAM-SHA-1", "SCRAM-SHA-256"]}
+        server.admin("createUser", "both", pwd="p@ss", **admin)
+        with blocking.MongoClient(f"mongodb://both:p%40ss@{server.address}") as client:
+            for name, mechanism in (("old", "SCRAM-SHA-1"), ("new", "SCRAM-SHA-256")):
+                only = {"roles": ["readWrite"], "mechanisms": [mechanism]}
+                client["place"].command("createUser", name, pwd="p=,\u00e4ss", **only)
+        for user, place in (
+            ("both:p%40ss", "place?authSource=admin"),
+            ("both:p%40ss", "place?authSource=admin&authMechanism=SCRAM-SHA-256"),
+            ("both:p%40ss", "place?authSource=admin&authMechanism=SCRAM-SHA-1"),
+            ("old:p=,%C3%A4ss", "place"),
+            ("new:p=,%C3%A4ss", "place"),
+        ):
+            await self.assert_usable(f"mongodb://{user}@{server.address}/{place}")
+
+    async def test_wrong_password(self) -> None:
+        """Whoever is not let in finds the store unavailable, and the log says why."""
+        server = GuardedServer()
+        self.addCleanup(server.remove)
+        server.start()
+        server.admin("createUser", "one", pwd="right", roles=["root"])
+        uri = f"mongodb://one:secret@{server.address}/place?authSource=admin"
+        store = open_mongodb_messages(uri, reactor)
+        said: list[str] = []
+
+        def hear(event: Any) -> None:
+            said.append(str(formatEvent(event)))
+
+        globalLogPublisher.addObserver(hear)
+        self.addCleanup(globalLogPublisher.removeObserver, hear)
+        store.startService()
+        with self.assertRaises(StoreUnavailable):
+            await store.page(ORDERS, Selection(1), START)
+        await store.stopService()
+        self.assertTrue(self.flushLoggedErrors(OperationFailure))
+        self.assertIn("MongoDB does not let user one in: OperationFailure", said)
+        self.assertNotIn("secret", "".join(said))
+
+    def test_conversation(self) -> None:
+        """The words are those of the example in RFC 7677, section 3."""
+        scram = Scram("user", "pencil", "rOprNGfwEbeRWgbNEkqO")
+        self.assertEqual(scram.first(), b"n,,n=user,r=rOprNGfwEbeRWgbNEkqO")
+        nonce = b"rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0"
+        challenge = b"r=%s,s=W22ZaJ0SNY7soEsUEjb6gQ==,i=4096" % nonce
+        proof = b"dHzbZapWIk4jUhN+Ute9ytag9zjfMHgsqmmiz7AndVQ="
+        self.assertEqual(scram.proof(challenge), b"c=biws,r=%s,p=%s" % (nonce, proof))
+        scram.check(b"v=6rriTRBi23WpRR/wtup+mMhUZUn/dB5nLTJRsjl95G4=")
+
+    def test_false_server(self) -> None:
+        """A server that cannot be the right one is told nothing, or not believed."""
+        for challenge in (
+            b"r=mine,s=AAAA,i=4095",
+            b"r=other,s=AAAA,i=4096",
+        ):
+            with self.assertRaises(OperationFailure):
+                Scram("user", "pencil", "mine").proof(challenge)
+        scram = Scram("user", "pencil", "mine")
+        scram.proof(b"r=mine2,s=AAAA,i=4096")
+        for verdict in (b"v=AAAA", b"e=other-error", b""):
+            with self.assertRaises(OperationFailure):
+                scram.check(verdict)
 
 
 class CostTests(TestCase):

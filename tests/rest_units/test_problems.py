@@ -100,6 +100,7 @@ class AnswerTests(SynchronousTestCase):
             "UnusableFlavor": ("updatefail", "words"),
             "NotAuthenticated": (),
             "IdentityUnavailable": (),
+            "QuotaExceeded": ("words", 1),
             "MethodNotAllowed": (["GET"],),
         }
         kinds = [

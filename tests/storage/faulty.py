@@ -28,7 +28,9 @@ class FaultyStore(Service):
 
     ping = sweep = _fail
     post = page = get = delete = pop = clear = stats = next_ready = _fail
-    claim = get_claim = renew = release = _fail
-    create = update = count = _fail
+    claim = get_claim = renew = release = stored = restore = _fail
+    create = update = count = records = _fail
+    put_pool = pool = pools = delete_pool = _fail
+    put_flavor = flavor = flavors = delete_flavor = _fail
     subscribe = subscription = subscriptions = update_subscription = _fail
     unsubscribe = unsubscribe_all = _fail

@@ -345,6 +345,18 @@ class ForgettingTests(PooledTestCase):
         self.assertIn("stop sqlite:a", self.notes)
         self.assertEqual([b"1"], self.bodies(ONE, self.opened["sqlite:new"]))
 
+    def test_while_its_opening_fails(self) -> None:
+        """A failure of what a pool was before does not stop what it is now."""
+        held = self.held = Deferred()
+        running = self.post(ONE, b"1")
+        self.put("a", "sqlite:new")
+        self.store.forget_pool("a")
+        self.held = None
+        held.errback(StoreOpenError("no"))
+        self.failureResultOf(running, StoreUnavailable)
+        self.posted(ONE, b"2")
+        self.assertEqual([b"2"], self.bodies(ONE, self.opened["sqlite:new"]))
+
     def test_rest(self) -> None:
         """A pool that could not be opened is tried at once when it changed."""
         self.refused = StoreOpenError("no")

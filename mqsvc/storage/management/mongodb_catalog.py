@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from attrs import evolve, field, frozen
+from bson import ObjectId
 
 from mqsvc.messaging.errors import Conflict, PoolDoesNotExist, PoolInUse
 from mqsvc.messaging.model import Flavor, Pool
@@ -16,25 +17,25 @@ from mqsvc.storage.management.json_text import from_text, to_text
 class Catalog:
     """Pools and flavors at one moment. Changes give a new one.
 
-    :ivar revision: of the document it was read from; 0 if there was none.
+    :ivar revision: of the document it was read from, if there was one.
     :ivar admitted: for pools that destinations were admitted to since that revision,
-        how many times.
+        what the last admission left there.
     """
 
-    revision: int = 0
+    revision: ObjectId | None = None
     pools: Mapping[str, Pool] = field(factory=dict)
     flavors: frozenset[str] = frozenset()
-    admitted: Mapping[str, int] = field(factory=dict)
+    admitted: Mapping[str, ObjectId] = field(factory=dict)
 
     @classmethod
     def of(cls, document: Mapping[str, Any]) -> Catalog:
         """The catalog that a document stands for."""
         entries = document["pools"]
         return cls(
-            int(document["revision"]),
+            document["revision"],
             {entry["name"]: _pool(entry) for entry in entries},
             frozenset(document["flavors"]),
-            {e["name"]: int(e["admitted"]) for e in entries if "admitted" in e},
+            {each["name"]: each["admitted"] for each in entries if "admitted" in each},
         )
 
     def values(self) -> dict[str, Any]:

@@ -3,16 +3,16 @@
 No write covers a record and the catalog, so it takes three to put a record in a pool:
 
 1. a *proposal* in the document of the destination, which makes it no record;
-2. the *admission*: a count in the pool's entry of the catalog;
+2. the *admission*: a new token in the pool's entry of the catalog;
 3. the *commit*: the record, if the proposal is still there.
 
 A pool is deleted by reading the catalog, then looking for proposals for the pool, then
 for records in it, and then taking the pool out of the catalog, if that has still the
-revision that was read, and the pool the same count of admissions. Where there are
+revision that was read, and the pool the same token. Where there are
 proposals, but no records yet, they are removed and all begins again.
 
 So a pool that goes leaves no record: who was admitted after the catalog was read has
-changed the count. Who was admitted before had proposed before, and since no proposal
+changed the token. Who was admitted before had proposed before, and since no proposal
 was there, had committed by then, so that the record would have been found.
 
 A proposal is nothing by itself: of a process that died it stays until the destination
@@ -106,7 +106,8 @@ async def _propose(
 
 async def _admit(database: Database, pool: str) -> bool:
     outcome = await database[POOLS].update_one(
-        {"_id": CATALOG, "pools.name": pool}, {"$inc": {"pools.$.admitted": 1}}
+        {"_id": CATALOG, "pools.name": pool},
+        {"$set": {"pools.$.admitted": ObjectId()}},
     )
     return bool(outcome.matched_count)
 

@@ -1,8 +1,9 @@
 """Operations on pools and flavors in MongoDB.
 
 There are tens of them and not millions, so one document has them all, and any change
-is one write: it replaces what was read if the ``revision`` is still the same. Whoever
-fails in that begins again; each time somebody else has succeeded.
+is one write: it replaces what was read if the ``revision``, which is new with every
+change, is still the same. Whoever fails in that begins again; each time somebody else
+has succeeded.
 
 Outside of that document are the records that live in a pool.
 :mod:`.mongodb_placement` says how both stay together.
@@ -13,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from typing import Any
 
+from bson import ObjectId
 from pymongo.errors import DuplicateKeyError
 
 from mqsvc.messaging.errors import PoolInUse
@@ -119,10 +121,10 @@ async def _swap(database: Database, before: Catalog, after: Catalog) -> bool:
         admitted = before.admitted.get(gone)
         same["pools"] = {"$elemMatch": {"name": gone, "admitted": admitted}}
     # The revision is new even if nothing else is, so that this is a write to wait for.
-    change = {"$set": after.values(), "$inc": {"revision": 1}}
+    change = {"$set": after.values() | {"revision": ObjectId()}}
     try:
         outcome = await database[POOLS].update_one(
-            same, change, upsert=before.revision == 0
+            same, change, upsert=before.revision is None
         )
     except DuplicateKeyError:
         return False

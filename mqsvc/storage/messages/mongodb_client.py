@@ -1,9 +1,9 @@
-"""Commands to a MongoDB server: the only module that touches txmongo.
+"""Connections to a MongoDB server or replica set.
 
 txmongo keeps connections to the primary and finds it again when it moves. Commands
-are given as documents on one :class:`Connection`, so that what belongs together runs
-on one server and in order; a connection that breaks is :class:`Interrupted`, and the
-caller, who knows what may be repeated, decides what to do.
+are given on one :class:`Connection`, so that what belongs together runs on one server
+and in order; a connection that breaks is :class:`Interrupted`, and the caller, who
+knows what may be repeated, decides what to do.
 """
 
 from __future__ import annotations
@@ -16,8 +16,10 @@ from weakref import WeakKeyDictionary
 from attrs import frozen
 from pymongo.errors import ConnectionFailure
 from twisted.internet.error import ConnectError, ConnectionClosed
+from txmongo.connection import ConnectionPool
 
 from mqsvc.storage.messages.mongodb_commands import Connection, Document, Interrupted
+from mqsvc.storage.messages.mongodb_login import log_in_as_the_server_likes
 from mqsvc.storage.mongodb_uri import Address
 
 POOL_SIZE = 12
@@ -57,10 +59,6 @@ class MongoClient:
 
     def start(self) -> None:
         """Begin to connect, and go on until it works."""
-        from txmongo.connection import (  # noqa: PLC0415
-            ConnectionPool,
-        )
-
         self._prepared = False
         self._pool = ConnectionPool(
             self._address.uri,
@@ -70,8 +68,10 @@ class MongoClient:
             ping_interval=PING_SECONDS,
             ping_timeout=PING_SECONDS * 2,
         )
+        log_in_as_the_server_likes(self._pool)
         if self._address.credentials is not None:
-            self._pool.authenticate(*self._address.credentials)
+            credentials = self._address.credentials
+            self._pool.authenticate(*credentials, self._address.mechanism)
 
     async def stop(self) -> None:
         """Disconnect."""

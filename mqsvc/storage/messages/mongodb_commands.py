@@ -13,6 +13,7 @@ from pymongo.errors import (
 )
 from twisted.internet.defer import Deferred, FirstError, gatherResults
 from twisted.internet.error import ConnectionClosed
+from txmongo.protocol import Msg
 
 from mqsvc.storage.mongodb_uri import Address
 
@@ -75,10 +76,6 @@ class Connection:
             last.
         :raise OperationFailure: the server refuses it.
         """
-        from txmongo.protocol import (  # noqa: PLC0415
-            Msg,
-        )
-
         self.sent += 1
         message = Msg.create({name: target, **body, "$db": self._address.database})
         try:

@@ -144,6 +144,11 @@ class Part:
     rule: DeadLetterRule | None = field(default=None, init=False)
     size: int = field(default=0, init=False)
 
+    @property
+    def messages(self) -> int:
+        """How many old messages it may concern."""
+        return len(self.ids) + self.limit
+
     def decide(self, draft: Draft) -> Any:
         """Add to the step, or refuse without having added anything.
 
@@ -179,7 +184,7 @@ async def _draft(connection: Connection, view: View, parts: Sequence[Part]) -> D
     limit = sum(part.limit for part in parts)
     wanted = limit + len(ids) if limit else 0
     rows, claims, free = await together(
-        queries.by_id(connection, view, ids, earliest),
+        queries.by_id(connection, view, ids, earliest, queries.WITHOUT_BODY),
         queries.live_claims(connection, view, claim_ids, earliest),
         queries.free(connection, view, wanted, earliest, latest),
     )
@@ -194,4 +199,4 @@ async def _draft(connection: Connection, view: View, parts: Sequence[Part]) -> D
 
 def asks_nothing(parts: Sequence[Part]) -> bool:
     """Whether planning the parts takes no look."""
-    return not any(part.ids or part.claim_ids or part.limit for part in parts)
+    return not any(part.messages or part.claim_ids for part in parts)

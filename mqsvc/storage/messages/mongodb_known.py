@@ -97,8 +97,7 @@ class Views:
     def begin(
         self, destination: Destination, connection: Connection, token: ObjectId
     ) -> Own:
-        """A step is about to be committed; what was known is so no more."""
-        self.forget(destination)
+        """A step is about to be committed."""
         own = self._own[destination] = Own(token, connection)
         return own
 
@@ -111,6 +110,10 @@ class Views:
         self._own[destination].is_contended = is_contended
 
     def end(self, destination: Destination) -> None:
-        """The step is done, or given up."""
+        """The step is done, or given up; then nothing is known any more."""
+        own = self._own[destination]
+        known = self._known.get(destination)
+        if known is not None and known.view.token != own.token:
+            self.forget(destination)
         for waiting in self._own.pop(destination).waiting:
             waiting.callback(None)

@@ -36,6 +36,9 @@ MAX_GROUP = 256
 MAX_GROUP_BYTES = 8_000_000
 """Of new bodies in one step, unless a single part has more."""
 
+MAX_GROUP_MESSAGES = 500
+"""Old ones that a step may have to read, unless a single part has more."""
+
 
 class Refused(StoreUnavailable):
     """The server answered, and would not do it."""
@@ -136,20 +139,41 @@ class _Lane:
 
     def take(self) -> list[_Call]:
         """The first one, and all that can be one step with it."""
-        first = self.waiting[0]
-        group = [first]
-        if first.part is not None and not first.is_alone:
-            size, rule = first.part.size, first.part.rule
+        group = _Group(self.waiting[0])
+        if not self.waiting[0].is_alone:
             for call in self.waiting[1:]:
-                if call.part is None or call.is_alone or len(group) == MAX_GROUP:
-                    continue
-                same_rule = None in {rule, call.part.rule} or rule == call.part.rule
-                if same_rule and size + call.part.size <= MAX_GROUP_BYTES:
-                    group.append(call)
-                    size += call.part.size
-                    rule = rule or call.part.rule
-        self.waiting = [call for call in self.waiting if call not in group]
-        return group
+                group.offer(call)
+        taken = set(group.calls)
+        self.waiting = [call for call in self.waiting if call not in taken]
+        return group.calls
+
+
+class _Group:
+    """Calls that become one step.
+
+    :ivar calls: in the order of coming.
+    """
+
+    def __init__(self, first: _Call) -> None:
+        self.calls = [first]
+        part = first.part or Part(0)
+        self._size, self._messages, self._rule = part.size, part.messages, part.rule
+        self._is_open = first.part is not None
+
+    def offer(self, call: _Call) -> None:
+        """Take it, if it fits."""
+        part = call.part
+        if part is None or call.is_alone or not self._is_open:
+            return
+        size, messages = self._size + part.size, self._messages + part.messages
+        # A step moves messages to one place only.
+        rules = {self._rule, part.rule} - {None}
+        if size > MAX_GROUP_BYTES or messages > MAX_GROUP_MESSAGES or len(rules) > 1:
+            return
+        self._size, self._messages = size, messages
+        self._rule = self._rule or part.rule
+        self.calls.append(call)
+        self._is_open = len(self.calls) < MAX_GROUP
 
 
 class Lanes:
@@ -183,13 +207,15 @@ class Lanes:
         return answer
 
     async def _serve(self, lane: _Lane) -> None:
-        while lane.waiting:
-            await self._do(lane, lane.take())
-            # Whoever was answered may want more, and then nobody removes the note.
-            await self._quietly(lambda: self._ledger.finish(lane.destination))
-            if not lane.waiting:
-                await self._quietly(lambda: self._ledger.tidy(lane.destination))
-        del self._lanes[lane.destination]
+        try:
+            while lane.waiting:
+                await self._do(lane, lane.take())
+                await self._quietly(lambda: self._ledger.finish(lane.destination))
+                # Whoever was answered may have come again: his step replaces the note.
+                if not lane.waiting:
+                    await self._quietly(lambda: self._ledger.tidy(lane.destination))
+        finally:
+            del self._lanes[lane.destination]
 
     async def _quietly(self, work: Attempt[None]) -> None:
         """Do what others would do as well, if it can be done."""

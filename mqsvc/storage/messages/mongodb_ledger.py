@@ -21,7 +21,7 @@ from contextlib import suppress
 from typing import Any, TypeVar
 
 from bson import ObjectId
-from pymongo.errors import DuplicateKeyError
+from pymongo.errors import DuplicateKeyError, OperationFailure
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 
@@ -324,6 +324,11 @@ class Ledger:
             )
         except Interrupted:
             return await self.retried(lambda: self._find_out(view, token)), None
+        except OperationFailure:
+            # Whoever is told of a refusal may try again: let it be certain.
+            if await self.retried(lambda: self._find_out(view, token)):
+                return True, None
+            raise
         return document is not None, document
 
     async def _find_out(self, view: View, token: ObjectId) -> bool:

@@ -150,8 +150,9 @@ async def store(connection: Connection, step: Step, hidden: Document) -> None:
 
 async def discard(connection: Connection, batch: ObjectId) -> None:
     """Delete hidden documents that cannot be committed any more."""
-    for collection in (MESSAGES, CLAIMS):
-        await connection.discard(collection, {"batch": batch})
+    await together(
+        *(connection.discard(each, {"batch": batch}) for each in (MESSAGES, CLAIMS))
+    )
 
 
 def note(view: View, step: Step, batch: ObjectId) -> dict[str, Any]:

@@ -26,6 +26,9 @@ Row = dict[str, Any]
 Source = tuple[str, dict[str, Any]]
 """An index, and a query that it answers."""
 
+WITHOUT_BODY = ("position", "random", "state", "ready", "expires", "claim")
+"""What says whether a message can be deleted."""
+
 _POSTER = ("position", "run", "client")
 
 
@@ -165,7 +168,11 @@ async def free(
 
 
 async def by_id(
-    connection: Connection, view: View, message_ids: Sequence[str], now: int
+    connection: Connection,
+    view: View,
+    message_ids: Sequence[str],
+    now: int,
+    fields: Sequence[str] | None = None,
 ) -> list[Row]:
     """Existing messages, in the order asked for, each once."""
     wanted = dict.fromkeys(filter(None, map(parse_id, message_ids)))
@@ -174,7 +181,7 @@ async def by_id(
     index, query = _stored(view, VISIBLE, now)
     positions = [position for position, _ in wanted if position < view.next]
     rows = await connection.find(
-        MESSAGES, {**query, "position": {"$in": positions}}, index=index
+        MESSAGES, {**query, "position": {"$in": positions}}, fields=fields, index=index
     )
     found = {(row["position"], row["random"]): row for row in rows}
     return [found[key] for key in wanted if key in found]
