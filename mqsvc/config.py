@@ -12,7 +12,7 @@ import reprlib
 import tomllib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from operator import attrgetter
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 from attrs import field as attribute
@@ -20,6 +20,7 @@ from attrs import frozen
 from msgspec import Meta, Struct, field, inspect, structs
 
 from mqsvc.messaging.limits import Limits
+from mqsvc.messaging.quotas import QuotaLimits
 
 Text = Annotated[str, Meta(min_length=1)]
 
@@ -99,6 +100,47 @@ class Encryption(Secrets, frozen=True, forbid_unknown_fields=True, kw_only=True)
     keys: tuple[str, ...] = ()
 
 
+class KeystoneAuthtoken(Secrets, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The ``keystone_authtoken`` group: the identity service, and our login there.
+
+    :ivar auth_url: its version 3, ``https://identity.example.org/v3``.
+    :ivar www_authenticate_uri: what clients are told; empty is the same.
+    :ivar token_cache_time: seconds that an answer about a token is used.
+    :ivar timeout: seconds after which the identity service counts as away.
+    :ivar max_connections: kept open to it.
+    """
+
+    auth_url: str = ""
+    www_authenticate_uri: str = ""
+    username: str = ""
+    password: str = ""
+    user_domain_name: Text = "Default"
+    project_name: str = ""
+    project_domain_name: Text = "Default"
+    application_credential_id: str = ""
+    application_credential_secret: str = ""
+    token_cache_time: Annotated[int, Meta(ge=0)] = 300
+    timeout: Annotated[int, Meta(ge=1)] = 10
+    max_connections: Annotated[int, Meta(ge=1)] = 8
+
+
+class CORSOptions(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The ``cors`` group.
+
+    :ivar allowed_origin: scheme, host and port of pages that may call, or ``*`` for
+        all, which then come without credentials; none at all by default.
+    :ivar max_age: seconds that a browser may remember what it was allowed.
+    :ivar allow_headers: of requests, beside those of the API.
+    :ivar expose_headers: of answers, beside those of the API.
+    """
+
+    allowed_origin: tuple[Text, ...] = ()
+    allow_credentials: bool = True
+    max_age: Annotated[int, Meta(ge=0)] = 3600
+    allow_headers: tuple[Text, ...] = ()
+    expose_headers: tuple[Text, ...] = ()
+
+
 @frozen
 class FreeTables:
     """Tables of the file whose options are not declared here.
@@ -116,12 +158,16 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """
 
     admin_mode: bool = False
-    auth_strategy: str = ""
+    allow_anonymous: bool = False
+    audit_log: str = ""
+    auth_strategy: Literal["", "keystone", "token_file"] = ""
     data_dir: Text = "mqsvc-data"
     enable_checksum: bool = False
     enable_virtual_pool: bool = True
     http: Text = "tcp:8888:interface=127.0.0.1"
+    policy_file: str = ""
     pooling: bool = False
+    token_file: str = ""
     websocket: str = ""
     workers: Annotated[int, Meta(ge=1)] = 1
     transport: Limits = field(default_factory=Limits)
@@ -129,6 +175,9 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     drivers: Drivers = field(default_factory=Drivers)
     storage: Storage = field(default_factory=Storage)
     encryption: Encryption = field(default_factory=Encryption)
+    keystone_authtoken: KeystoneAuthtoken = field(default_factory=KeystoneAuthtoken)
+    cors: CORSOptions = field(default_factory=CORSOptions)
+    quotas: QuotaLimits = field(default_factory=QuotaLimits)
     stages: FreeTables = field(default_factory=FreeTables)
 
 
@@ -192,6 +241,7 @@ def load(
     settings = msgspec.convert(_nested(values), Settings)
     settings = structs.replace(settings, **{FREE: free})
     _check_available(settings, given)
+    _check_authentication(settings, given)
     _check_pairs(settings, given)
     return settings
 
@@ -350,16 +400,33 @@ def _nested(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _check_available(settings: Settings, given: Mapping[str, Given]) -> None:
-    if settings.auth_strategy:
-        raise ConfigError(
-            f"{given['auth_strategy'].origin}: auth_strategy: this version knows no "
-            "authentication strategy; leave it empty"
-        )
     if settings.workers > 1:
         raise ConfigError(
             f"{given['workers'].origin}: workers: several processes are not available "
             "in this version; leave it at 1"
         )
+
+
+def _check_authentication(settings: Settings, given: Mapping[str, Given]) -> None:
+    for name in _missing_for(settings):
+        raise ConfigError(
+            f"{given['auth_strategy'].origin}: auth_strategy: "
+            f"{settings.auth_strategy!r} needs {name}, which is not set"
+        )
+
+
+def _missing_for(settings: Settings) -> Iterator[str]:
+    """The options that the authentication strategy needs and does not have."""
+    if settings.auth_strategy == "token_file" and not settings.token_file:
+        yield "token_file"
+    if settings.auth_strategy != "keystone":
+        return
+    login = ["username", "password", "project_name"]
+    if settings.keystone_authtoken.application_credential_id:
+        login = ["application_credential_secret"]
+    for name in ("auth_url", *login):
+        if not getattr(settings.keystone_authtoken, name):
+            yield f"keystone_authtoken.{name}"
 
 
 def _check_pairs(settings: Settings, given: Mapping[str, Given]) -> None:

@@ -5,10 +5,8 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from random import SystemRandom
 from typing import Any
 
-from attrs import frozen
 from twisted.application.service import IService
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
@@ -17,20 +15,14 @@ from twisted.python import usage
 from mqsvc import __version__
 from mqsvc.config import ConfigError, Settings, load
 from mqsvc.messaging.operations import Operations
-from mqsvc.messaging.placement import Placement
-from mqsvc.messaging.records import Records
 from mqsvc.service import DataDirectory, Listener, Root, parse_endpoint
 from mqsvc.storage.encryption import Encryption
-from mqsvc.storage.interfaces import (
-    IManagementStore,
-    IMessageStore,
-    IPooledMessageStore,
-)
-from mqsvc.storage.open import StoreOpenError, Stores, open_pool, open_stores
+from mqsvc.storage.interfaces import IMessageStore
+from mqsvc.storage.open import StoreOpenError
 from mqsvc.storage.plugins import with_stages
-from mqsvc.storage.pools import PooledMessages
 from mqsvc.storage.sealing import Keys, parse_keys
 from mqsvc.storage.sweeper import Sweeper
+from mqsvc.wiring import Backends, open_backends
 
 EXAMPLES = """
 Examples:
@@ -147,12 +139,12 @@ def make_root(
     # twistd may change its directory between here and the start.
     directory = DataDirectory(os.path.abspath(settings.data_dir))
     endpoint = parse_endpoint(reactor, "http", settings.http)
-    wired = _wired_in(directory, settings, keys, reactor, clock)
+    backends, messages = _open_in(directory, settings, keys, reactor, clock)
     site = make_site(
         Operations.over(
-            *(wired.management, wired.messages, wired.records),
+            *(backends.management, messages, backends.records),
             *(settings.transport, clock),
-            pooled=wired.pooled,
+            pooled=backends.pooled,
             can_encrypt=keys.can_seal,
         ),
         settings.transport,
@@ -171,71 +163,34 @@ def make_root(
             "listens on {endpoint}",
             endpoint=settings.websocket,
         )
-    both = (wired.management, wired.messages)
+    both = (backends.management, messages)
     return Root(directory, [*both, Sweeper(both, clock)], [http])
 
 
-@frozen
-class Wired:
-    """The stores as operations use them.
-
-    :ivar messages: the outermost stage; what is behind it starts and stops with it.
-    :ivar pooled: is behind it, where there are pools.
-    """
-
-    management: IManagementStore
-    messages: IMessageStore
-    records: Records
-    pooled: IPooledMessageStore | None
-
-
-def _wired_in(
+def _open_in(
     directory: DataDirectory,
     settings: Settings,
     keys: Keys,
     reactor: Any,
     clock: IReactorTime,
-) -> Wired:
+) -> tuple[Backends, IMessageStore]:
+    """The stores, and the message store behind all stages."""
     # Opening migrates what is stored, which no other process may be using.
     directory.acquire()
     try:
-        stores = open_stores(
-            settings.drivers.management_store,
-            settings.drivers.message_store,
-            directory.path,
-            reactor,
-        )
-        return _wired(stores, settings, keys, reactor, clock)
+        backends = open_backends(settings, directory.path, reactor, clock)
+        return backends, _staged(backends.messages, settings, keys)
     except BaseException:
         directory.release()
         raise
 
 
-def _wired(
-    stores: Stores, settings: Settings, keys: Keys, reactor: Any, clock: IReactorTime
-) -> Wired:
-    management, pooled = stores.management, None
-    records = Records(management, settings.transport, _placement(management, settings))
-    if settings.pooling:
-        pooled = PooledMessages(
-            stores.messages,
-            management,
-            records.pool_of,
-            lambda uri, options: open_pool(uri, options, reactor),
-            clock,
-        )
+def _staged(messages: IMessageStore, settings: Settings, keys: Keys) -> IMessageStore:
+    """The message store behind encryption and the stages that the settings name."""
     pipeline, tables = settings.storage.message_pipeline, settings.stages.by_name
     for name in sorted(tables.keys() - set(pipeline)):
         log.warn(
             "[stages.{name}] is not used: storage.message_pipeline does not name it",
             name=name,
         )
-    messages = Encryption(pooled or stores.messages, keys)
-    return Wired(management, with_stages(messages, pipeline, tables), records, pooled)
-
-
-def _placement(management: IManagementStore, settings: Settings) -> Placement | None:
-    if not settings.pooling:
-        return None
-    random_below = SystemRandom().randrange
-    return Placement(management, random_below, settings.enable_virtual_pool)
+    return with_stages(Encryption(messages, keys), pipeline, tables)

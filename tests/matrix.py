@@ -28,10 +28,17 @@ from tests.servers.redis import shared_redis
 
 POOLS = ("one", "two")
 
-UNKNOWN_POSTER = "a dead letter that goes to another pool belongs to no client"
-
-NOT_POOLED = {("DeadLetterTests", "test_same_poster"): UNKNOWN_POSTER}
+NOT_POOLED = {
+    ("DeadLetterTests", "test_same_poster"): (
+        "a dead letter that goes to another pool belongs to no client"
+    ),
+    ("HealthTests", "test_health"): "with pools each of them is reported on",
+    ("ReservedTests", "test_good"): "with pools a flavor must exist",
+}
 """Tests of what is otherwise with pools, by class and name, and why."""
+
+TEST_SECONDS = 120
+"""For a test, since some stores take longer than the embedded one."""
 
 ON_REQUESTS = frozenset(
     ("bodies", "headers", "home", "limits", "no_5xx", "parameters", "routes", "share")
@@ -185,7 +192,8 @@ def _on_stores(case: type[RestTestCase], combination: Combination) -> type[TestC
                 for pool in combination.pools("rest"):
                     await store.put_pool(pool)
 
-    made = type(case.__name__, (Stores, case, Pools), {"__doc__": case.__doc__})
+    said = {"__doc__": case.__doc__, "timeout": TEST_SECONDS}
+    made = type(case.__name__, (Stores, case, Pools), said)
     if combination.pooled:
         _leave_out(made, case)
     return made

@@ -39,11 +39,17 @@ MAY_IMPORT = {
         *("mqsvc.rest", "mqsvc.access", "mqsvc.messaging", "mqsvc.wire", "mqsvc.bus"),
         *EVERYBODY,
     ),
-    "mqsvc.config": ("mqsvc.messaging.limits", *EVERYBODY),
+    "mqsvc.config": (
+        *("mqsvc.messaging.limits", "mqsvc.messaging.quotas", *EVERYBODY),
+    ),
     "mqsvc.service": ("mqsvc.config", *EVERYBODY),
+    "mqsvc.wiring": (
+        *("mqsvc.config", "mqsvc.access", "mqsvc.messaging", "mqsvc.storage"),
+        *EVERYBODY,
+    ),
     "mqsvc.commands": (
         *("mqsvc.commands", "mqsvc.config", "mqsvc.service", "mqsvc.storage"),
-        *("mqsvc.messaging", "mqsvc.wire", *EVERYBODY),
+        *("mqsvc.messaging", "mqsvc.wire", "mqsvc.wiring", *EVERYBODY),
     ),
     "mqsvc.tap": ("mqsvc",),
 }

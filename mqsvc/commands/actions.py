@@ -22,7 +22,8 @@ from mqsvc.commands.interruption import Interrupted, Interruption
 from mqsvc.commands.options import ExportOptions, ImportOptions
 from mqsvc.commands.progress import is_watched, shown_progress
 from mqsvc.commands.reading import Reading
-from mqsvc.commands.stores import OpenStores, started_stores
+from mqsvc.commands.stores import started_stores
+from mqsvc.wiring import Backends
 
 
 async def export_to_file(
@@ -56,7 +57,7 @@ async def export_to_file(
 
 
 async def _watched_total(
-    options: ExportOptions, stores: OpenStores, now: Now
+    options: ExportOptions, stores: Backends, now: Now
 ) -> int | None:
     if options["without-messages"] or not is_watched():
         return None

@@ -21,9 +21,9 @@ from mqsvc.commands.lines import (
     line_of_record,
 )
 from mqsvc.commands.progress import Advance
-from mqsvc.commands.stores import OpenStores
 from mqsvc.messaging.model import Destination, Kind, Record
 from mqsvc.storage.interfaces import IManagementStore
+from mqsvc.wiring import Backends
 
 Item = TypeVar("Item")
 Mark = TypeVar("Mark")
@@ -79,7 +79,7 @@ async def records(
                 yield record
 
 
-async def count_messages(stores: OpenStores, project: str | None, now: Now) -> int:
+async def count_messages(stores: Backends, project: str | None, now: Now) -> int:
     """How many messages an export would hold, for whoever watches it."""
     total = 0
     async for record in records(stores.management, project):
@@ -97,7 +97,7 @@ class Exporter:
     :ivar _advance: told how many more messages were written.
     """
 
-    _stores: OpenStores
+    _stores: Backends
     _now: Now
     _interruption: Interruption
     _advance: Advance

@@ -19,9 +19,9 @@ from mqsvc.commands.lines import (
 )
 from mqsvc.commands.progress import Advance
 from mqsvc.commands.reading import Entry
-from mqsvc.commands.stores import OpenStores
 from mqsvc.messaging.errors import MessagingError, PoolDoesNotExist
 from mqsvc.messaging.model import Destination, Subscription
+from mqsvc.wiring import Backends
 
 Read = Callable[[], Awaitable[list[Entry]]]
 """The next lines of the file; none at its end."""
@@ -81,7 +81,7 @@ class Outcome:
 class Check:
     """The first way through a file, which changes nothing."""
 
-    _stores: OpenStores
+    _stores: Backends
     _now: Now
     _interruption: Interruption
     _wanted: Wanted
@@ -126,7 +126,7 @@ class Importer:
     :ivar _advance: told how many more messages were read.
     """
 
-    _stores: OpenStores
+    _stores: Backends
     _now: Now
     _interruption: Interruption
     _wanted: Wanted

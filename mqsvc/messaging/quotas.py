@@ -22,14 +22,13 @@ class QuotaLimits(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     """The ``quotas`` group.
 
     :ivar max_queues: queues and topics of a project.
-    :ivar max_stored_bytes: bytes of message bodies of a project.
     :ivar messages_per_second: posts of a project, in messages; twice as many may come
         at once after a pause.
-    :ivar max_connections: connections that a project has open.
+    :ivar max_connections: connections at work for a project: requests that are not
+        answered yet, and WebSocket connections.
     """
 
     max_queues: Bound = 0
-    max_stored_bytes: Bound = 0
     messages_per_second: Bound = 0
     max_connections: Bound = 0
 
@@ -44,6 +43,7 @@ class Quotas:
         self._management = management
         self._clock = clock
         self._posts = Rate(limits.messages_per_second, clock)
+        self._connections: dict[str, int] = {}
 
     async def admit_destination(self, project: str) -> None:
         """Let a project make one more queue or topic.
@@ -60,6 +60,27 @@ class Quotas:
                 "have. Delete some that are not needed any more.",
                 retry_after=60,
             )
+
+    def connect(self, project: str) -> None:
+        """Count one more connection at work; :meth:`disconnect` has to follow.
+
+        :raise QuotaExceeded: the project has as many as it may have; none is counted.
+        """
+        bound, count = self._limits.max_connections, self._connections.get(project, 0)
+        if bound and count >= bound:
+            raise QuotaExceeded(
+                f"The project has {count} connections at work, as many as it may have.",
+                retry_after=1,
+            )
+        self._connections[project] = count + 1
+
+    def disconnect(self, project: str) -> None:
+        """Count one connection less."""
+        count = self._connections[project] - 1
+        if count:
+            self._connections[project] = count
+        else:
+            del self._connections[project]
 
     def admit_messages(self, project: str, count: int) -> None:
         """Let a project post some messages.

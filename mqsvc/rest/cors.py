@@ -6,39 +6,40 @@ rest.md 1.4 says what the answers hold.
 
 from __future__ import annotations
 
+from typing import Protocol
+
 from attrs import frozen
-from msgspec import Struct
 from twisted.web.iweb import IRequest
 
 from mqsvc.rest.call import header
 
 ANY = "*"
 
+METHODS = "GET,PUT,POST,DELETE,PATCH,HEAD"
 
-class CORSOptions(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The ``cors`` group.
+REQUEST_HEADERS = (
+    *("Client-ID", "Content-Type", "X-Project-ID", "X-Auth-Token", "X-Roles"),
+    *("URL-Signature", "URL-Expires", "URL-Methods", "URL-Paths", "EXTRA-SPEC"),
+    *("X-Identity-Status", "X-Service-Catalog", "X-User-Id", "X-Tenant-Id"),
+    *("X-OpenStack-Request-ID", "X-Trace-Info", "X-Trace-HMAC"),
+)
+"""What pages may send: what the API reads, and what rest.md 1.4 lists."""
 
-    :ivar allowed_origin: scheme, host and port of pages that may call, or ``*`` for
-        all, which then come without credentials; none at all by default.
-    :ivar max_age: seconds that a browser may remember what it was allowed.
-    """
+ANSWER_HEADERS = (
+    *("X-Auth-Token", "X-Subject-Token", "X-Service-Token"),
+    *("X-OpenStack-Request-ID", "Location", "Retry-After"),
+)
+"""What pages may see."""
 
-    allowed_origin: tuple[str, ...] = ()
-    allow_credentials: bool = True
-    max_age: int = 3600
-    allow_methods: tuple[str, ...] = (
-        *("GET", "PUT", "POST", "DELETE", "PATCH", "HEAD"),
-    )
-    allow_headers: tuple[str, ...] = (
-        *("Client-ID", "Content-Type", "X-Project-ID", "X-Auth-Token", "X-Roles"),
-        *("URL-Signature", "URL-Expires", "URL-Methods", "URL-Paths"),
-        *("X-Identity-Status", "X-Service-Catalog", "X-User-Id", "X-Tenant-Id"),
-        *("X-OpenStack-Request-ID", "X-Trace-Info", "X-Trace-HMAC", "EXTRA-SPEC"),
-    )
-    expose_headers: tuple[str, ...] = (
-        *("X-Auth-Token", "X-Subject-Token", "X-Service-Token"),
-        *("X-OpenStack-Request-ID", "Location", "Retry-After"),
-    )
+
+class CORSOptions(Protocol):
+    """Which pages may do what; mqsvc/config.py says what each option is for."""
+
+    allowed_origin: tuple[str, ...]
+    allow_credentials: bool
+    max_age: int
+    allow_headers: tuple[str, ...]
+    expose_headers: tuple[str, ...]
 
 
 @frozen
@@ -62,7 +63,7 @@ class CORS:
         if request.method == b"OPTIONS" and asked is not None:
             self._set_preflight(request)
             return True
-        exposed = ",".join(self._options.expose_headers)
+        exposed = ",".join((*ANSWER_HEADERS, *self._options.expose_headers))
         request.setHeader("Access-Control-Expose-Headers", exposed)
         return False
 
@@ -81,8 +82,11 @@ class CORS:
     def _set_preflight(self, request: IRequest) -> None:
         options = self._options
         for name, value in (
-            ("Access-Control-Allow-Methods", ",".join(options.allow_methods)),
-            ("Access-Control-Allow-Headers", ",".join(options.allow_headers)),
+            ("Access-Control-Allow-Methods", METHODS),
+            (
+                "Access-Control-Allow-Headers",
+                ",".join((*REQUEST_HEADERS, *options.allow_headers)),
+            ),
             ("Access-Control-Max-Age", str(options.max_age)),
         ):
             request.setHeader(name, value)

@@ -13,7 +13,6 @@ from mqsvc.commands.importing import Check, Importer, Outcome, Wanted
 from mqsvc.commands.interruption import Interruption
 from mqsvc.commands.lines import HEADER, End, encode
 from mqsvc.commands.reading import Reading
-from mqsvc.commands.stores import OpenStores
 from mqsvc.messaging.limits import Limits
 from mqsvc.messaging.model import (
     Destination,
@@ -24,6 +23,7 @@ from mqsvc.messaging.model import (
     Subscription,
 )
 from mqsvc.messaging.records import Records
+from mqsvc.wiring import Backends
 
 NOW = 1_800_000_000_000
 EARLIER = NOW - 200_000
@@ -62,12 +62,12 @@ class Content:
     messages: tuple[StoredMessage, ...]
 
 
-def over(management: Any, messages: Any) -> OpenStores:
+def over(management: Any, messages: Any) -> Backends:
     """Two stores without pools, as commands take them."""
-    return OpenStores(management, messages, Records(management, Limits()))
+    return Backends(management, messages, Records(management, Limits()))
 
 
-async def fill(stores: OpenStores) -> None:
+async def fill(stores: Backends) -> None:
     """Put something of everything into empty stores."""
     management, messages = stores.management, stores.messages
     for destination, metadata in (
@@ -93,7 +93,7 @@ async def fill(stores: OpenStores) -> None:
         await management.subscribe(subscription, NOW)
 
 
-async def _fill_orders(stores: OpenStores) -> None:
+async def _fill_orders(stores: Backends) -> None:
     """Messages in every state, some of them handed out before."""
     messages = stores.messages
     *plain, delayed, last = BODIES
@@ -105,7 +105,7 @@ async def _fill_orders(stores: OpenStores) -> None:
     await messages.claim(ORDERS, ttl=600, grace=60, limit=2, now=NOW)
 
 
-async def content(stores: OpenStores, now: int = NOW) -> dict[Destination, Content]:
+async def content(stores: Backends, now: int = NOW) -> dict[Destination, Content]:
     """Everything in some stores."""
     found = {}
     for record in await stores.management.records(1000):
@@ -132,7 +132,7 @@ def ignore(_: int) -> None:
     """Nobody watches the progress."""
 
 
-async def exported(stores: OpenStores, **options: Any) -> bytes:
+async def exported(stores: Backends, **options: Any) -> bytes:
     """What an export of some stores has in it."""
     file = BytesIO()
 
@@ -159,7 +159,7 @@ def reader(file: bytes) -> Any:
 
 
 def importer(
-    stores: OpenStores,
+    stores: Backends,
     wanted: Wanted,
     now: int = NOW,
     interruption: Interruption | None = None,
@@ -171,7 +171,7 @@ def importer(
 
 
 async def imported(
-    stores: OpenStores, file: bytes, wanted: Wanted | None = None, now: int = NOW
+    stores: Backends, file: bytes, wanted: Wanted | None = None, now: int = NOW
 ) -> Outcome:
     """Both ways through a file."""
     wanted = wanted or Wanted()

@@ -21,7 +21,6 @@ from mqsvc.commands.lines import (
     QueueLine,
     SubscriptionLine,
 )
-from mqsvc.commands.stores import OpenStores
 from mqsvc.messaging.limits import Limits
 from mqsvc.messaging.model import (
     DeadLetterRule,
@@ -32,6 +31,7 @@ from mqsvc.messaging.model import (
 )
 from mqsvc.messaging.placement import Placement
 from mqsvc.messaging.records import Records
+from mqsvc.wiring import Backends
 from tests.commands.content import (
     BODIES,
     EMPTY,
@@ -113,7 +113,7 @@ class TransferTestCase(SynchronousTestCase):
         self.patch(importing, "MAX_MESSAGES", 3)
         self.patch(reading, "BATCH_BYTES", 400)
 
-    def open_stores(self) -> OpenStores:
+    def open_stores(self) -> Backends:
         """Empty stores without pools."""
         return over(open_management(self), open_messages(self))
 
@@ -441,13 +441,13 @@ class PoolsTests(TransferTestCase):
             queue = Destination("demo", Kind.QUEUE, name)
             self.done(management.create(queue, {}, pool))
 
-    def open_stores(self) -> OpenStores:
+    def open_stores(self) -> Backends:
         """Empty stores that know pools."""
         management = open_management(self)
         # The last of the pools that it may be, by name.
         placement = Placement(management, lambda below: below - 1, True)
         records = Records(management, Limits(), placement)
-        return OpenStores(management, open_messages(self), records)
+        return Backends(management, open_messages(self), records)
 
     def places(self) -> dict[str, str | None]:
         """The pool of each queue of the target."""

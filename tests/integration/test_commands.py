@@ -7,6 +7,7 @@ that says what it is asked to do. The shell code under test is the real one.
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -27,6 +28,8 @@ case "$*" in
     -c*) exec {sys.executable} "$@" ;;
     *) echo "ran:" "$@" ;;
 esac
+counts=${{{{*#*--counts }}}}
+counts=${{{{counts%% *}}}}
 {{}}
 """
 
@@ -180,49 +183,101 @@ class ServeTests(ScriptCase):
 class TestTests(ScriptCase):
     """``scripts/test``."""
 
-    def closing(self, behaviour: str, *arguments: str) -> tuple[str, int]:
-        """The last line and the exit code with tools that behave so."""
+    def ended(
+        self, behaviour: str, *arguments: str
+    ) -> subprocess.CompletedProcess[str]:
+        """What a run of tests does with tools that behave so."""
         for tool in ("mktemp", "rm"):
-            (self.programs / tool).symlink_to(str(which(tool)))
+            if not (self.programs / tool).exists():
+                (self.programs / tool).symlink_to(str(which(tool)))
         self.play_environment(behaviour)
-        ended = self.start("test", *arguments)
+        return self.start("test", *arguments)
+
+    def closing(self, behaviour: str, *arguments: str) -> tuple[str, int]:
+        """The last line and the exit code."""
+        ended = self.ended(behaviour, *arguments)
         return ended.stdout.splitlines()[-1], ended.returncode
 
+    def parts(self) -> list[str]:
+        """The names of the parts of all tests, from what is said of each."""
+        ended = self.ended('case "$*" in *run_trial*) echo 1 0 0 >"$counts" ;; esac')
+        said = re.findall(r"^(tests[\w.]*): 1 passed", ended.stderr, re.M)
+        self.assertEqual(len(said), len(set(said)))
+        return said
+
+    def test_every_test(self) -> None:
+        """Each module of tests is in one part, alone or with all of its package."""
+        parts = self.parts()
+        for path in CHECKOUT.glob("tests/**/test_*.py"):
+            *packages, name = path.relative_to(CHECKOUT).with_suffix("").parts
+            places = {".".join(packages), ".".join((*packages, name))}
+            self.assertEqual(len(places.intersection(parts)), 1, path)
+
     def test_all_good(self) -> None:
-        """The counts of both parts of the tests together are the closing line."""
-        closing = self.closing('case "$*" in *run_trial*) echo 5 0 2 >"$7" ;; esac')
-        self.assertEqual(closing, ("10 passed, 0 failed, 4 skipped", 0))
+        """The counts of all parts of the tests together are the closing line."""
+        count = len(self.parts())
+        closing = self.closing(
+            'case "$*" in *run_trial*) echo 5 0 2 >"$counts" ;; esac'
+        )
+        expected = f"{5 * count} passed, 0 failed, {2 * count} skipped"
+        self.assertEqual(closing, (expected, 0))
 
     def test_failed_test(self) -> None:
         """A failed test fails the run."""
-        closing = self.closing('case "$*" in *run_trial*) echo 4 1 2 >"$7" ;; esac')
-        self.assertEqual(closing, ("8 passed, 2 failed, 4 skipped", 1))
+        count = len(self.parts())
+        closing = self.closing(
+            'case "$*" in *test_tap*) echo 4 1 2 >"$counts" ;; '
+            '*run_trial*) echo 5 0 0 >"$counts" ;; esac'
+        )
+        self.assertEqual(closing, (f"{5 * count - 1} passed, 1 failed, 2 skipped", 1))
 
     def test_failed_checks(self) -> None:
         """Each check that fails counts as one failed."""
+        count = len(self.parts())
         closing = self.closing(
-            'case "$*" in *run_trial*) echo 5 0 0 >"$7" ;; *mypy* | *ruff*) exit 1 ;;'
-            " esac"
+            'case "$*" in *run_trial*) echo 5 0 0 >"$counts" ;; '
+            "*mypy* | *ruff*) exit 1 ;; esac"
         )
-        self.assertEqual(closing, ("10 passed, 3 failed, 0 skipped", 1))
+        self.assertEqual(closing, (f"{5 * count} passed, 3 failed, 0 skipped", 1))
 
     def test_no_checks_with_names(self) -> None:
         """With names of tests only those tests are run."""
         closing = self.closing(
-            'case "$*" in *run_trial*tests.wire) echo 5 0 0 >"$7" ;; *) exit 1 ;; esac',
+            'case "$*" in *run_trial*tests.wire) echo 5 0 0 >"$counts" ;; '
+            "*) exit 1 ;; esac",
             "tests.wire",
         )
         self.assertEqual(closing, ("5 passed, 0 failed, 0 skipped", 0))
 
+    def test_no_server(self) -> None:
+        """Servers that are missing and cannot be installed are named."""
+        ended = self.ended('case "$*" in *run_trial*) echo 1 0 0 >"$counts" ;; esac')
+        self.assertIn("apt-get install redis-server redis-sentinel", ended.stderr)
+
+    def test_moment_without_network(self) -> None:
+        """An installation that fails for a moment is tried again."""
+        marker = self.directory / "once"
+        self.play_environment(
+            f'case "$*" in *install*) [ -f {marker} ] || {{ : >{marker}; exit 1; }} ;; '
+            "esac"
+        )
+        (self.venv / ".mqsvc-installed").write_text("something else\n")
+        ended = self.start("serve")
+        self.assertTrue(marker.exists())
+        self.assertEqual(ended.returncode, 0, ended.stderr)
+
     def test_no_test(self) -> None:
         """A run without any test fails."""
-        closing = self.closing('case "$*" in *run_trial*) echo 0 0 0 >"$7" ;; esac')
+        closing = self.closing(
+            'case "$*" in *run_trial*) echo 0 0 0 >"$counts" ;; esac'
+        )
         self.assertEqual(closing, ("0 passed, 0 failed, 0 skipped", 1))
 
     def test_broken_run(self) -> None:
-        """A run that breaks off without counts fails."""
+        """A part that breaks off without counts has failed."""
+        count = len(self.parts())
         closing = self.closing('case "$*" in *run_trial*) exit 139 ;; esac')
-        self.assertEqual(closing, ("0 passed, 2 failed, 0 skipped", 1))
+        self.assertEqual(closing, (f"0 passed, {count} failed, 0 skipped", 1))
 
 
 class RunTrialTests(SynchronousTestCase):

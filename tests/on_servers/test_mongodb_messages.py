@@ -976,6 +976,18 @@ class TroubleTests(TestCase):
                 await call
         await store.stopService()
 
+    async def test_lost_connection(self) -> None:
+        """What is asked on a connection that was lost fails at once."""
+        store = self.begin(stand_alone().uri("lost"))
+        connection = await store._client.connection()
+        asked = Deferred.fromCoroutine(connection.command("ping", 1))
+        connection.protocol.transport.abortConnection()
+        with self.assertRaises(Interrupted):
+            await asked
+        with self.assertRaises(Interrupted):
+            await connection.command("ping", 1)
+        await store.ping()
+
     async def test_hung_server(self) -> None:
         """A server that hangs is unavailable, and is used again when it goes on."""
         server = MongoServer()

@@ -11,8 +11,9 @@ from pathlib import Path
 from twisted.internet import reactor
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
-from mqsvc.commands.stores import OpenStores, started_stores
+from mqsvc.commands.stores import started_stores
 from mqsvc.config import load
+from mqsvc.wiring import Backends
 from tests.commands.content import BODIES, ORDERS, content, exported, fill, imported
 from tests.commands.test_main import COMMAND, CONTENT, environment
 from tests.live import LiveServer
@@ -62,7 +63,7 @@ class TransferTests(TestCase):
     timeout = 120
 
     @asynccontextmanager
-    async def stores(self, management: str, messages: str) -> AsyncIterator[OpenStores]:
+    async def stores(self, management: str, messages: str) -> AsyncIterator[Backends]:
         """Empty stores of two kinds."""
         settings = load(None, {}, options(management, messages, self.mktemp()))
         async with started_stores(settings, reactor, may_be_new=True) as stores:

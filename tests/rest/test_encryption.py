@@ -43,7 +43,7 @@ class ReadTests(EncryptionTestCase):
         """Post to an encrypted queue."""
         await super().setUp()
         await self.create("q", **{ENCRYPT: True})
-        (self.id,) = await self.post("q", SECRET)
+        (self.message_id,) = await self.post("q", SECRET)
 
     async def body(self, method: str, path: str, status: int = 200) -> Any:
         """The body of the one message in an answer."""
@@ -55,7 +55,11 @@ class ReadTests(EncryptionTestCase):
 
     async def test_by_every_way(self) -> None:
         """In a list, by ids, by id, with a claim, from the claim, and popped."""
-        for path in ("/messages", f"/messages?ids={self.id}", f"/messages/{self.id}"):
+        for path in (
+            "/messages",
+            f"/messages?ids={self.message_id}",
+            f"/messages/{self.message_id}",
+        ):
             self.assertEqual(SECRET, await self.body("GET", path))
         claim = await self.claim("q")
         self.assertEqual([SECRET], claim.bodies)

@@ -8,8 +8,8 @@ No write covers a record and the catalog, so it takes three to put a record in a
 
 A pool is deleted by reading the catalog, then looking for proposals for the pool, then
 for records in it, and then taking the pool out of the catalog, if that has still the
-revision that was read, and the pool the same token. Where there are
-proposals, but no records yet, they are removed and all begins again.
+revision that was read, and the pool the same token. Where there are proposals, but no
+records yet, they are removed and all begins again.
 
 So a pool that goes leaves no record: who was admitted after the catalog was read has
 changed the token. Who was admitted before had proposed before, and since no proposal
