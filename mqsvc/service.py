@@ -115,6 +115,7 @@ class Listener(Service):
     :param description: the endpoint as the operator wrote it.
     :param in_flight: how many requests are not answered yet.
     :param clock: bounds the wait for them when stopping.
+    :param stays_here: whether other machines must not be able to connect.
     """
 
     def __init__(
@@ -124,12 +125,15 @@ class Listener(Service):
         factory: IProtocolFactory,
         in_flight: Callable[[], int],
         clock: IReactorTime,
+        *,
+        stays_here: bool,
     ) -> None:
         self._description = description
         self._endpoint = endpoint
         self._factory = factory
         self._in_flight = in_flight
         self._clock = clock
+        self._stays_here = stays_here
         self._port: IListeningPort | None = None
 
     @property
@@ -142,7 +146,8 @@ class Listener(Service):
     def privilegedStartService(self) -> None:
         """Bind, while the process may still bind low ports.
 
-        :raise StartFailure: the endpoint cannot be bound; said on stderr and logged.
+        :raise StartFailure: the endpoint cannot be bound, or is open to others than it
+            may be; said on stderr and logged.
         """
         super().privilegedStartService()
         bound: list[IListeningPort] = []
@@ -155,18 +160,20 @@ class Listener(Service):
                 "choose another endpoint"
             )
         self._port = bound[0]
+        if self._stays_here and not _is_local(self.address):
+            self._port.stopListening()
+            raise _start_failure(
+                f"{self._description} can be reached from other machines, and nobody "
+                "is asked who they are: set auth_strategy (docs/identity.rst), listen "
+                "on interface=127.0.0.1, or, if all who can reach it are trusted, set "
+                "allow_anonymous = true"
+            )
 
     def startService(self) -> None:
-        """Bind, if that was not done before, and warn when others can connect."""
+        """Bind, if that was not done before."""
         if self._port is None:
             self.privilegedStartService()
         super().startService()
-        if not _is_local(self.address):
-            log.warn(
-                "{address} can be reached from other machines, and this version "
-                "authenticates nobody: let only trusted ones through to it",
-                address=shown(self.address),
-            )
 
     async def _stop(self) -> None:
         port, self._port = self._port, None

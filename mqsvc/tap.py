@@ -7,12 +7,17 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from msgspec import structs
 from twisted.application.service import IService
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python import usage
 
 from mqsvc import __version__
+from mqsvc.access.audit import AuditLog
+from mqsvc.access.guard import Guard
+from mqsvc.access.turns import Turns
+from mqsvc.clock import milliseconds
 from mqsvc.config import ConfigError, Settings, load
 from mqsvc.messaging.operations import Operations
 from mqsvc.service import DataDirectory, Listener, Root, parse_endpoint
@@ -22,7 +27,7 @@ from mqsvc.storage.open import StoreOpenError
 from mqsvc.storage.plugins import with_stages
 from mqsvc.storage.sealing import Keys, parse_keys
 from mqsvc.storage.sweeper import Sweeper
-from mqsvc.wiring import Backends, open_backends
+from mqsvc.wiring import Backends, make_gate, open_backends
 
 EXAMPLES = """
 Examples:
@@ -133,13 +138,17 @@ def make_root(
     """
     # Klein installs the default reactor when it is imported.
     from mqsvc.rest.app import make_site  # noqa: PLC0415
+    from mqsvc.rest.cors import CORS  # noqa: PLC0415
 
     clock = reactor if clock is None else clock
     keys = parse_keys(settings.encryption.keys)
     # twistd may change its directory between here and the start.
     directory = DataDirectory(os.path.abspath(settings.data_dir))
     endpoint = parse_endpoint(reactor, "http", settings.http)
+    gated = make_gate(settings, reactor, clock)
     backends, messages = _open_in(directory, settings, keys, reactor, clock)
+    audit = AuditLog(settings.audit_log, milliseconds(clock))
+    guard = Guard(gated.gate, Turns(reactor), backends.records.quotas, audit)
     site = make_site(
         Operations.over(
             *(backends.management, messages, backends.records),
@@ -147,15 +156,15 @@ def make_root(
             pooled=backends.pooled,
             can_encrypt=keys.can_seal,
         ),
-        settings.transport,
-        clock,
-        secret_key=settings.signed_url.secret_key,
+        *(guard, settings.transport, clock),
+        CORS(**structs.asdict(settings.cors)),
         admin_mode=settings.admin_mode,
         pooling=settings.pooling,
         enable_checksum=settings.enable_checksum,
     )
     http = Listener(
-        settings.http, endpoint, site, lambda: site.requests_in_flight, clock
+        *(settings.http, endpoint, site, lambda: site.requests_in_flight, clock),
+        stays_here=not (settings.auth_strategy or settings.allow_anonymous),
     )
     if settings.websocket:
         log.warn(
@@ -164,7 +173,8 @@ def make_root(
             endpoint=settings.websocket,
         )
     both = (backends.management, messages)
-    return Root(directory, [*both, Sweeper(both, clock)], [http])
+    services = [*both, Sweeper(both, clock), *gated.services]
+    return Root(directory, services, [http])
 
 
 def _open_in(

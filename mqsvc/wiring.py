@@ -18,6 +18,7 @@ from mqsvc.access.signed_urls import SignedUrls
 from mqsvc.clock import milliseconds
 from mqsvc.config import ConfigError, KeystoneAuthtoken, Settings
 from mqsvc.messaging.placement import Placement
+from mqsvc.messaging.quotas import Quotas
 from mqsvc.messaging.records import Records
 from mqsvc.storage.interfaces import (
     IManagementStore,
@@ -46,7 +47,7 @@ class Backends:
     @property
     def has_pools(self) -> bool:
         """Whether there may be pools beside the default one."""
-        return self.pooled is not None
+        return self.records.placement is not None
 
 
 def open_backends(
@@ -60,11 +61,13 @@ def open_backends(
     uris = (settings.drivers.management_store, settings.drivers.message_store)
     stores = open_stores(*uris, directory, reactor)
     management, limits = stores.management, settings.transport
+    quotas = Quotas(settings.quotas, management, clock)
     if not settings.pooling:
-        return Backends(management, stores.messages, Records(management, limits))
+        records = Records(management, limits, quotas)
+        return Backends(management, stores.messages, records)
     random_below = SystemRandom().randrange
     placement = Placement(management, random_below, settings.enable_virtual_pool)
-    records = Records(management, limits, placement)
+    records = Records(management, limits, quotas, placement)
     pooled = PooledMessages(
         stores.messages,
         management,
@@ -76,14 +79,14 @@ def open_backends(
 
 
 @frozen
-class Entrance:
+class Gated:
     """The gate of a process, and what has to run for it."""
 
     gate: Gate
     services: tuple[IService, ...]
 
 
-def make_entrance(settings: Settings, reactor: Any, clock: IReactorTime) -> Entrance:
+def make_gate(settings: Settings, reactor: Any, clock: IReactorTime) -> Gated:
     """The checks of callers as the settings want them.
 
     :raise ConfigError: a file that they name cannot be used.
@@ -105,7 +108,7 @@ def make_entrance(settings: Settings, reactor: Any, clock: IReactorTime) -> Entr
         raise ConfigError(f"policy_file: {error}") from error
     except TokenFileError as error:
         raise ConfigError(f"token_file: {error}") from error
-    return Entrance(gate, services)
+    return Gated(gate, services)
 
 
 def _policy_file(

@@ -33,11 +33,15 @@ MAY_IMPORT = {
     ),
     "mqsvc.access": (
         *("mqsvc.access", "mqsvc.messaging.errors", "mqsvc.messaging.model"),
-        *("mqsvc.messaging.limits", *EVERYBODY),
+        *("mqsvc.messaging.limits", "mqsvc.messaging.quotas", *EVERYBODY),
     ),
     "mqsvc.rest": (
         *("mqsvc.rest", "mqsvc.access", "mqsvc.messaging", "mqsvc.wire", "mqsvc.bus"),
         *EVERYBODY,
+    ),
+    "mqsvc.websocket": (
+        *("mqsvc.websocket", "mqsvc.access", "mqsvc.messaging", "mqsvc.wire"),
+        *("mqsvc.bus", *EVERYBODY),
     ),
     "mqsvc.config": (
         *("mqsvc.messaging.limits", "mqsvc.messaging.quotas", *EVERYBODY),

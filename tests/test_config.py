@@ -410,13 +410,20 @@ class RefusalTests(ConfigTestCase):
         )
 
     def test_authentication_strategy(self) -> None:
-        """Every authentication strategy is refused, as this version knows none."""
+        """A strategy is refused without the options that it needs."""
         self.assertEqual("", load(None, {}, ["auth_strategy="]).auth_strategy)
         self.assertEqual(
-            "MQSVC_AUTH_STRATEGY: auth_strategy: this version knows no authentication "
-            "strategy; leave it empty",
+            "MQSVC_AUTH_STRATEGY: auth_strategy: 'keystone' needs "
+            "keystone_authtoken.auth_url, which is not set",
             self.refusal(environ={"MQSVC_AUTH_STRATEGY": "keystone"}),
         )
+        url = ["auth_strategy=keystone", "keystone_authtoken.auth_url=http://k/v3"]
+        self.assertIn("keystone_authtoken.username,", self.refusal(*url))
+        credential = "keystone_authtoken.application_credential_"
+        self.assertIn(f"{credential}secret,", self.refusal(*url, f"{credential}id=x"))
+        load(None, {}, [*url, f"{credential}id=x", f"{credential}secret=y"])
+        self.assertIn("needs token_file,", self.refusal("auth_strategy=token_file"))
+        self.assertIn("expected '' or 'keystone'", self.refusal("auth_strategy=x"))
 
     def test_several_processes(self) -> None:
         """More than one process is refused, as this version runs as one."""

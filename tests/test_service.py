@@ -188,11 +188,15 @@ class ListenerTests(TestCase):
         description: str = LOOPBACK,
         in_flight: Callable[[], int] = int,
         clock: Clock | None = None,
+        stays_here: bool = False,
     ) -> Listener:
         """A listener on an endpoint of this machine."""
         endpoint = parse_endpoint(reactor, "http", description)
         clock = Clock() if clock is None else clock
-        return Listener(description, endpoint, factory(), in_flight, clock)
+        return Listener(
+            *(description, endpoint, factory(), in_flight, clock),
+            stays_here=stays_here,
+        )
 
     def started(self, *arguments: Any) -> Listener:
         """A listener that is started, and stopped after the test."""
@@ -255,7 +259,9 @@ class ListenerTests(TestCase):
 
     def test_endpoint_that_is_slow_to_listen(self) -> None:
         """An endpoint that would listen later is refused."""
-        listener = Listener("slow", SlowEndpoint(), factory(), int, Clock())
+        listener = Listener(
+            *("slow", SlowEndpoint(), factory(), int, Clock()), stays_here=True
+        )
         line, _, _ = self.failure_to_bind(listener)
         self.assertIn("it does not listen at once", line)
 
@@ -318,24 +324,16 @@ class ListenerTests(TestCase):
             await deferLater(reactor, 0)
 
     def test_reachable_address(self) -> None:
-        """An address that others can reach is warned of, as nobody is authenticated."""
-        with capturedLogs() as events:
-            listener = self.started("tcp:0:interface=0.0.0.0")
-        self.assertEqual(
-            [
-                f"0.0.0.0:{listener.address.port} can be reached from other machines, "
-                "and this version authenticates nobody: let only trusted ones through "
-                "to it"
-            ],
-            lines(events, "warn"),
-        )
+        """An address that others can reach is refused where callers are not asked."""
+        listener = self.listener("tcp:0:interface=0.0.0.0", stays_here=True)
+        _, printed, logged = self.failure_to_bind(listener)
+        self.assertIn("allow_anonymous = true", printed)
+        self.assertEqual(1, len(logged))
 
-    def test_local_address(self) -> None:
-        """An address of this machine alone is not warned of."""
-        with capturedLogs() as events:
-            self.started(LOOPBACK)
-            self.started(f"unix:{self.mktemp()}")
-        self.assertEqual([], lines(events, "warn"))
+    def test_addresses_that_are_allowed(self) -> None:
+        """One of this machine alone is fine, and any other one where callers are."""
+        self.started("tcp:0:interface=127.0.0.1", int, None, True)
+        self.started("tcp:0:interface=0.0.0.0", int, None, False)
 
 
 class RootTests(TestCase):
@@ -349,7 +347,9 @@ class RootTests(TestCase):
         self.directory.acquire()
         self.addCleanup(self.directory.release)
         endpoint = parse_endpoint(reactor, "http", LOOPBACK)
-        self.listener = Listener(LOOPBACK, endpoint, factory(), int, Clock())
+        self.listener = Listener(
+            *(LOOPBACK, endpoint, factory(), int, Clock()), stays_here=True
+        )
 
     def root(self, *services: Service) -> Root:
         """The tree, started with these services and stopped after the test."""

@@ -34,16 +34,18 @@ class AuditLog:
         self._path = os.path.abspath(path) if path else ""
         self._now = now
 
+    def keeps(self, rule: str) -> bool:
+        """Whether actions under a rule are recorded."""
+        return bool(self._path) and rule in RULES
+
     def record(
         self, caller: Caller, rule: str, target: str, status: int, request_id: str
     ) -> None:
-        """Keep one action.
+        """Keep one action, whatever it is.
 
         :param target: the path of what was acted on, or its name.
         :param status: how it ended, as HTTP says it.
         """
-        if not self._path or rule not in RULES:
-            return
         line = msgspec.json.encode(
             {
                 "time": _timestamp(self._now()),

@@ -42,10 +42,13 @@ class Gate:
         """
         if self.authenticator is None or headers(SIGNATURE_HEADER):
             return None
-        token = headers(TOKEN_HEADER)
+        token, challenge = headers(TOKEN_HEADER), self.authenticator.challenge
         if not token:
-            raise NotAuthenticated
-        return await self.authenticator.identify(token)
+            raise NotAuthenticated(challenge)
+        try:
+            return await self.authenticator.identify(token)
+        except NotAuthenticated as error:
+            raise NotAuthenticated(challenge) from error
 
     def check_signature(self, headers: Headers, method: str, path: str) -> None:
         """Let a request pass that has no signature, or one that holds.

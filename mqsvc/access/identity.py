@@ -10,13 +10,11 @@ from uuid import UUID
 
 from attrs import frozen
 
-from mqsvc.messaging.errors import InvalidHeader, NotAuthorized
+from mqsvc.messaging.errors import InvalidHeader
 from mqsvc.messaging.limits import Limits
 
 Headers = Callable[[str], str | None]
 """The value of a request header, or none; names in any case."""
-
-ADMIN = "admin"
 
 
 @frozen
@@ -33,30 +31,6 @@ class Caller:
     client_id: str
     roles: frozenset[str] = frozenset()
     user: str | None = None
-
-    def require_role(self, role: str) -> None:
-        """Pass only callers with a role.
-
-        :raise NotAuthorized: the caller does not have it.
-        """
-        if role not in self.roles:
-            raise NotAuthorized(f"This needs the role {role}.")
-
-
-def identify(headers: Headers, limits: Limits) -> Caller:
-    """The caller that a request's headers describe.
-
-    :raise InvalidHeader: one is missing or malformed.
-    """
-    client_id = client_id_of(headers, limits)
-    project = project_of(headers)
-    if project is None:
-        raise InvalidHeader("Project-Id Missing", "The X-Project-ID header is missing.")
-    if not project:
-        raise InvalidHeader(
-            "Empty project header not allowed", "The X-Project-ID header is empty."
-        )
-    return Caller(project, client_id, roles_of(headers))
 
 
 def roles_of(headers: Headers) -> frozenset[str]:

@@ -125,13 +125,17 @@ class UnusableFlavor(InvalidRequest):
 
 
 class NotAuthenticated(MessagingError):
-    """The caller shows no token, or one that does not hold."""
+    """The caller shows no token, or one that does not hold.
+
+    :ivar challenge: how to get one, as ``WWW-Authenticate`` says it.
+    """
 
     status = 401
     title = "Unauthorized"
 
-    def __init__(self) -> None:
+    def __init__(self, challenge: str = "") -> None:
         super().__init__("The request you have made requires authentication.")
+        self.challenge = challenge
 
 
 class NotAuthorized(MessagingError):

@@ -80,6 +80,7 @@ class Messages:
         :param size: bytes of the request that brought them.
         :return: their ids, in the same order.
         :raise InvalidRequest: a message is malformed, or the request is too large.
+        :raise QuotaExceeded: the project posts faster than it may.
         """
         known = await self._records.know(destination)
         self._check_post(known.rules, size)
@@ -87,6 +88,7 @@ class Messages:
             self._accept(f"messages[{i}]", item, known.rules)
             for i, item in enumerate(_array(messages))
         ]
+        self._records.quotas.admit_messages(destination.project, len(accepted))
         step = Deferred.fromCoroutine(self._append(destination, accepted, client_id))
         # Also for those who hang up now: their messages are there.
         return await shielded(step)

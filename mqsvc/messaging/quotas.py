@@ -45,6 +45,11 @@ class Quotas:
         self._posts = Rate(limits.messages_per_second, clock)
         self._connections: dict[str, int] = {}
 
+    @property
+    def bounds_destinations(self) -> bool:
+        """Whether there is a bound of queues and topics."""
+        return bool(self._limits.max_queues)
+
     async def admit_destination(self, project: str) -> None:
         """Let a project make one more queue or topic.
 

@@ -17,6 +17,7 @@ from mqsvc.messaging.limits import Limits
 from mqsvc.messaging.metadata import Rules, dead_letter_queue, rules
 from mqsvc.messaging.model import Destination, JsonObject, Record
 from mqsvc.messaging.placement import ATTEMPTS, Placement, flavor_of
+from mqsvc.messaging.quotas import Quotas
 from mqsvc.messaging.shield import shielded
 from mqsvc.storage.interfaces import IManagementStore
 
@@ -49,13 +50,20 @@ class Records:
         self,
         store: IManagementStore,
         limits: Limits,
+        quotas: Quotas,
         placement: Placement | None = None,
     ) -> None:
         self._store = store
         self._limits = limits
         self._placement = placement
+        self._quotas = quotas
         self._known: dict[Destination, Known] = {}
         self._reading: dict[Destination, object] = {}
+
+    @property
+    def quotas(self) -> Quotas:
+        """What bounds projects."""
+        return self._quotas
 
     @property
     def placement(self) -> Placement | None:
@@ -97,14 +105,23 @@ class Records:
         :raise InvalidRequest: its metadata asks for a flavor in no way to be read.
         :raise FlavorDoesNotExist: its metadata names a flavor that is not there.
         :raise NoPool: there is no pool for it.
+        :raise QuotaExceeded: the project has as many as it may have.
         """
+        if self._placement is not None:
+            await self._placement.check(flavor_of(metadata))
+        if self._placement is not None or self._quotas.bounds_destinations:
+            if (await self.know(destination)).exists:
+                return False
+            await self._quotas.admit_destination(destination.project)
         if self._placement is None:
             return await self.create_in(None, destination, metadata)
-        await self._placement.check(flavor_of(metadata))
-        if (await self.know(destination)).exists:
-            return False
+        return await self._create_placed(self._placement, destination, metadata)
+
+    async def _create_placed(
+        self, placement: Placement, destination: Destination, metadata: JsonObject
+    ) -> bool:
         for _ in range(ATTEMPTS):
-            pool = await self.choose(self._placement, destination, metadata)
+            pool = await self.choose(placement, destination, metadata)
             try:
                 return await self.create_in(pool, destination, metadata)
             except PoolDoesNotExist:

@@ -95,12 +95,12 @@ class Waiting:
         try:
             while True:
                 signal.reset()
-                # From before the attempt: what becomes ready during it counts too.
-                began = self._now()
+                # Before the attempt: what becomes ready after this is waited for, and
+                # what is ready by then is found.
+                ready = await self._store.next_ready(destination, self._now())
                 found = await attempt()
                 if found or self._now() >= deadline or self._is_finishing:
                     return found
-                ready = await self._store.next_ready(destination, began)
                 until = deadline if ready is None else min(ready, deadline)
                 await signal.wait((until - self._now()) / 1000)
         finally:

@@ -46,7 +46,11 @@ def write(request: IRequest, answer: Answer) -> bytes:
     request_id(request)
     request.setResponseCode(answer.status)
     for name, value in answer.headers.items():
-        request.setHeader(name.encode(), value.encode())
+        if name == "vary":
+            # There may be one already, for the sake of pages of other sites.
+            request.responseHeaders.addRawHeader(name, value)
+        else:
+            request.setHeader(name.encode(), value.encode())
     if answer.status == 204:
         return b""
     body = b"" if answer.body is None else answer.body

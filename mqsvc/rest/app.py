@@ -18,18 +18,21 @@ from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request
 from werkzeug.exceptions import HTTPException
 
-from mqsvc.access.signed_urls import SignedUrls
+from mqsvc.access.guard import Guard
 from mqsvc.clock import milliseconds
-from mqsvc.messaging.errors import InvalidHeader, UnknownRoute
+from mqsvc.messaging.errors import InvalidHeader
 from mqsvc.messaging.limits import Limits
 from mqsvc.messaging.model import Kind
 from mqsvc.messaging.operations import Operations
+from mqsvc.rest.answer import Answer, write
 from mqsvc.rest.claims import ClaimResource
+from mqsvc.rest.cors import CORS
 from mqsvc.rest.flavors import FlavorResource
 from mqsvc.rest.home import HomeResource
 from mqsvc.rest.messages import MessageResource
 from mqsvc.rest.node import NodeResource
 from mqsvc.rest.pools import PoolResource
+from mqsvc.rest.probes import ProbeResource
 from mqsvc.rest.queues import QueueResource
 from mqsvc.rest.route import Entrance, Route
 from mqsvc.rest.shapes import Shapes
@@ -49,24 +52,28 @@ _METHODS = frozenset(
 
 def make_site(
     operations: Operations,
+    guard: Guard,
     limits: Limits,
     clock: IReactorTime,
+    cors: CORS,
     *,
-    secret_key: str | None = None,
     admin_mode: bool = False,
     pooling: bool = False,
     enable_checksum: bool = False,
 ) -> CountingSite:
     """The HTTP API, ready to listen.
 
+    :param guard: stands before the operations.
+    :param cors: which pages of other sites may call.
     :param admin_mode: whether there are resources for administrators.
     :param pooling: whether pools and flavors are among them.
     """
-    now, signed_urls = milliseconds(clock), SignedUrls(secret_key)
+    now, signed_urls = milliseconds(clock), guard.gate.signed_urls
     shapes = Shapes(now, enable_checksum)
     routes = [
         *HomeResource(admin_mode, pooling).routes(),
         *NodeResource(operations.health, admin_mode).routes(),
+        *ProbeResource(operations.health, operations.waiting).routes(),
         *ClaimResource(operations.claims, shapes).routes(),
     ]
     if admin_mode and pooling:
@@ -76,9 +83,14 @@ def make_site(
         routes += queues.routes()
         routes += MessageResource(operations.messages, shapes, limits).routes(kind)
         routes += SubscriptionResource(operations.subscriptions, shapes).routes(kind)
-    app = _make_app(routes, Entrance(signed_urls, limits, now))
+    app = _make_app(routes, Entrance(guard))
     largest = max(limits.max_messages_post_size, limits.max_queue_metadata, LEAST_KEPT)
-    return CountingSite(Front(app), largest, operations.waiting.finish)
+
+    def finish() -> None:
+        guard.turns.finish()
+        operations.waiting.finish()
+
+    return CountingSite(Front(app, cors), largest, finish)
 
 
 def _administration(operations: Operations) -> list[Route]:
@@ -99,9 +111,9 @@ def _make_app(routes: Sequence[Route], entrance: Entrance) -> Klein:
         _add(app, entrance, route)
 
     @app.handle_errors(HTTPException)
-    def unknown(request: IRequest, failure: Failure) -> bytes:
+    async def unknown(request: IRequest, failure: Failure) -> bytes:
         # Methods are not Klein's business here, so nothing else can be wrong.
-        return refuse(request, UnknownRoute())
+        return await entrance.refuse_unknown(request)
 
     return app
 
@@ -125,12 +137,15 @@ class Front(Resource):
 
     isLeaf = True
 
-    def __init__(self, app: Klein) -> None:
+    def __init__(self, app: Klein, cors: CORS) -> None:
         super().__init__()
         self._klein = KleinResource(app)
+        self._cors = cors
 
     def render(self, request: Request) -> Any:
         """See :class:`twisted.web.resource.IResource`."""
+        if self._cors.apply(request):
+            return write(request, Answer(200))
         if request.method not in _METHODS:
             return refuse(
                 request, InvalidHeader("Bad request", "There is no such method.")

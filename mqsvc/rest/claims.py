@@ -8,7 +8,7 @@ from mqsvc.messaging.claims import Claims
 from mqsvc.messaging.model import Kind
 from mqsvc.rest.answer import Answer
 from mqsvc.rest.call import Call
-from mqsvc.rest.route import Route
+from mqsvc.rest.route import Entry, Route
 from mqsvc.rest.shapes import Shapes
 
 
@@ -22,9 +22,13 @@ class ClaimResource:
     def routes(self) -> list[Route]:
         """The table of paths."""
         base = "/v2/queues/<destination>/claims"
-        item = {"GET": self.get, "PATCH": self.renew, "DELETE": self.release}
+        item = {
+            "GET": Entry("claims:get", self.get),
+            "PATCH": Entry("claims:update", self.renew),
+            "DELETE": Entry("claims:delete", self.release),
+        }
         return [
-            Route(base, {"POST": self.create}, Kind.QUEUE),
+            Route(base, {"POST": Entry("claims:create", self.create)}, Kind.QUEUE),
             Route(f"{base}/<claim_id>", item, Kind.QUEUE),
         ]
 

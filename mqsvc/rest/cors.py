@@ -6,8 +6,6 @@ rest.md 1.4 says what the answers hold.
 
 from __future__ import annotations
 
-from typing import Protocol
-
 from attrs import frozen
 from twisted.web.iweb import IRequest
 
@@ -32,28 +30,28 @@ ANSWER_HEADERS = (
 """What pages may see."""
 
 
-class CORSOptions(Protocol):
-    """Which pages may do what; mqsvc/config.py says what each option is for."""
-
-    allowed_origin: tuple[str, ...]
-    allow_credentials: bool
-    max_age: int
-    allow_headers: tuple[str, ...]
-    expose_headers: tuple[str, ...]
-
-
 @frozen
 class CORS:
-    """Sets the headers that let a page see an answer."""
+    """Sets the headers that let a page see an answer.
 
-    _options: CORSOptions
+    :ivar allowed_origin: of pages that may call, or :data:`ANY`.
+    :ivar max_age: seconds that a browser may remember what it was allowed.
+    :ivar allow_headers: beside :data:`REQUEST_HEADERS`.
+    :ivar expose_headers: beside :data:`ANSWER_HEADERS`.
+    """
+
+    allowed_origin: tuple[str, ...] = ()
+    allow_credentials: bool = True
+    max_age: int = 3600
+    allow_headers: tuple[str, ...] = ()
+    expose_headers: tuple[str, ...] = ()
 
     def apply(self, request: IRequest) -> bool:
         """Set the headers for a request of a page, if it may call.
 
         :return: whether the request was a preflight and is answered with them.
         """
-        if not self._options.allowed_origin:
+        if not self.allowed_origin:
             return False
         request.responseHeaders.addRawHeader("vary", "Origin")
         origin = header(request, "Origin")
@@ -63,15 +61,15 @@ class CORS:
         if request.method == b"OPTIONS" and asked is not None:
             self._set_preflight(request)
             return True
-        exposed = ",".join((*ANSWER_HEADERS, *self._options.expose_headers))
+        exposed = ",".join((*ANSWER_HEADERS, *self.expose_headers))
         request.setHeader("Access-Control-Expose-Headers", exposed)
         return False
 
     def _set_origin(self, request: IRequest, origin: str) -> bool:
-        allowed = self._options.allowed_origin
+        allowed = self.allowed_origin
         if origin in allowed:
             request.setHeader("Access-Control-Allow-Origin", origin)
-            if self._options.allow_credentials:
+            if self.allow_credentials:
                 request.setHeader("Access-Control-Allow-Credentials", "true")
             return True
         if ANY in allowed:
@@ -80,13 +78,12 @@ class CORS:
         return False
 
     def _set_preflight(self, request: IRequest) -> None:
-        options = self._options
         for name, value in (
             ("Access-Control-Allow-Methods", METHODS),
             (
                 "Access-Control-Allow-Headers",
-                ",".join((*REQUEST_HEADERS, *options.allow_headers)),
+                ",".join((*REQUEST_HEADERS, *self.allow_headers)),
             ),
-            ("Access-Control-Max-Age", str(options.max_age)),
+            ("Access-Control-Max-Age", str(self.max_age)),
         ):
             request.setHeader(name, value)

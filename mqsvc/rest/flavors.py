@@ -7,14 +7,13 @@ from urllib.parse import quote
 
 from attrs import frozen
 
-from mqsvc.access.identity import ADMIN
 from mqsvc.messaging.errors import UnusableFlavor
 from mqsvc.messaging.flavors import CAPABILITIES, Flavors
 from mqsvc.messaging.model import Flavor
 from mqsvc.rest.answer import Answer
 from mqsvc.rest.call import Call
 from mqsvc.rest.query import next_links
-from mqsvc.rest.route import Route
+from mqsvc.rest.route import Entry, Route
 
 _BASE = "/v2/flavors"
 
@@ -28,13 +27,13 @@ class FlavorResource:
     def routes(self) -> list[Route]:
         """The table of paths."""
         item = {
-            "GET": self.get,
-            "PUT": self.put,
-            "PATCH": self.change,
-            "DELETE": self.delete,
+            "GET": Entry("flavors:get", self.get),
+            "PUT": Entry("flavors:create", self.put),
+            "PATCH": Entry("flavors:update", self.change),
+            "DELETE": Entry("flavors:delete", self.delete),
         }
         return [
-            Route(_BASE, {"GET": self.page}),
+            Route(_BASE, {"GET": Entry("flavors:get_all", self.page)}),
             Route(f"{_BASE}/<flavor>", item),
         ]
 
@@ -61,7 +60,6 @@ class FlavorResource:
 
     async def put(self, call: Call) -> Answer:
         """Make a flavor or replace it."""
-        call.caller.require_role(ADMIN)
         name = call.arguments["flavor"]
         location = _path(name)
         try:
@@ -72,7 +70,6 @@ class FlavorResource:
 
     async def change(self, call: Call) -> Answer:
         """Replace the pools of a flavor."""
-        call.caller.require_role(ADMIN)
         flavor = await self._flavors.change(
             call.arguments["flavor"], call.required_object()
         )
@@ -80,7 +77,6 @@ class FlavorResource:
 
     async def delete(self, call: Call) -> Answer:
         """Remove a flavor."""
-        call.caller.require_role(ADMIN)
         await self._flavors.delete(call.arguments["flavor"])
         return Answer(204)
 

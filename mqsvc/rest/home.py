@@ -10,7 +10,7 @@ from attrs import frozen
 
 from mqsvc.rest.answer import Answer
 from mqsvc.rest.call import Call
-from mqsvc.rest.route import Route
+from mqsvc.rest.route import Entry, Route
 
 _VERSIONS = {
     "versions": [
@@ -151,8 +151,8 @@ class HomeResource:
             )
 
         return [
-            Route("/", {"GET": _versions}, is_open=True),
-            Route("/v2/", {"GET": home}),
+            Route("/", {"GET": Entry("", _versions)}, is_open=True),
+            Route("/v2/", {"GET": Entry("", home)}),
         ]
 
 

@@ -13,7 +13,7 @@ from mqsvc.messaging.model import Kind
 from mqsvc.rest.answer import Answer
 from mqsvc.rest.call import Call
 from mqsvc.rest.query import next_links
-from mqsvc.rest.route import Route
+from mqsvc.rest.route import Entry, Route
 from mqsvc.rest.shapes import Shapes
 
 _MOST_IN_LOCATION = 100
@@ -31,11 +31,14 @@ class MessageResource:
         """The table of paths."""
         base = f"/v2/{kind.value}s/<destination>/messages"
         collection = {
-            "GET": self.page_or_get_many,
-            "POST": self.post,
-            "DELETE": self.pop_or_delete_many,
+            "GET": Entry("messages:get_all", self.page_or_get_many),
+            "POST": Entry("messages:create", self.post),
+            "DELETE": Entry("messages:delete_all", self.pop_or_delete_many),
         }
-        item = {"GET": self.get, "DELETE": self.delete}
+        item = {
+            "GET": Entry("messages:get", self.get),
+            "DELETE": Entry("messages:delete", self.delete),
+        }
         return [
             Route(base, collection, kind),
             Route(f"{base}/<message_id>", item, kind),

@@ -7,13 +7,12 @@ from urllib.parse import quote
 
 from attrs import frozen
 
-from mqsvc.access.identity import ADMIN
 from mqsvc.messaging.model import Pool
 from mqsvc.messaging.pools import Pools
 from mqsvc.rest.answer import Answer
 from mqsvc.rest.call import Call
 from mqsvc.rest.query import next_links
-from mqsvc.rest.route import Route
+from mqsvc.rest.route import Entry, Route
 
 _BASE = "/v2/pools"
 
@@ -27,19 +26,18 @@ class PoolResource:
     def routes(self) -> list[Route]:
         """The table of paths."""
         item = {
-            "GET": self.get,
-            "PUT": self.put,
-            "PATCH": self.change,
-            "DELETE": self.delete,
+            "GET": Entry("pools:get", self.get),
+            "PUT": Entry("pools:create", self.put),
+            "PATCH": Entry("pools:update", self.change),
+            "DELETE": Entry("pools:delete", self.delete),
         }
         return [
-            Route(_BASE, {"GET": self.page}),
+            Route(_BASE, {"GET": Entry("pools:get_all", self.page)}),
             Route(f"{_BASE}/<pool>", item),
         ]
 
     async def page(self, call: Call) -> Answer:
         """List pools by name."""
-        call.caller.require_role(ADMIN)
         query = call.query
         limit, detailed = query.integer("limit"), query.boolean("detailed")
         pools = await self._pools.page(limit, query.text("marker") or "")
@@ -58,27 +56,23 @@ class PoolResource:
 
     async def get(self, call: Call) -> Answer:
         """One pool."""
-        call.caller.require_role(ADMIN)
         detailed = call.query.boolean("detailed")
         pool = await self._pools.get(call.arguments["pool"])
         return Answer(200, _shape(pool, bool(detailed)))
 
     async def put(self, call: Call) -> Answer:
         """Make a pool or replace it."""
-        call.caller.require_role(ADMIN)
         name = call.arguments["pool"]
         await self._pools.put(name, call.required_object())
         return Answer(201, headers={"location": _path(name)})
 
     async def change(self, call: Call) -> Answer:
         """Change some of what a pool has."""
-        call.caller.require_role(ADMIN)
         pool = await self._pools.change(call.arguments["pool"], call.required_object())
         return Answer(200, _shape(pool, is_detailed=False))
 
     async def delete(self, call: Call) -> Answer:
         """Remove a pool."""
-        call.caller.require_role(ADMIN)
         await self._pools.delete(call.arguments["pool"])
         return Answer(204)
 

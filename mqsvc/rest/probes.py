@@ -13,7 +13,7 @@ from mqsvc.messaging.health import Health
 from mqsvc.messaging.waiting import Waiting
 from mqsvc.rest.answer import Answer
 from mqsvc.rest.call import Call
-from mqsvc.rest.route import Route
+from mqsvc.rest.route import Entry, Route
 
 
 @frozen
@@ -26,8 +26,8 @@ class ProbeResource:
     def routes(self) -> list[Route]:
         """The table of paths."""
         return [
-            Route("/healthz", {"GET": self.alive}, is_open=True),
-            Route("/readyz", {"GET": self.ready}, is_open=True),
+            Route("/healthz", {"GET": Entry("", self.alive)}, is_open=True),
+            Route("/readyz", {"GET": Entry("", self.ready)}, is_open=True),
         ]
 
     async def alive(self, _: Call) -> Answer:

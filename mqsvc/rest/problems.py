@@ -16,6 +16,8 @@ from mqsvc.messaging.errors import (
     MessagingError,
     MethodNotAllowed,
     NotAcceptable,
+    NotAuthenticated,
+    QuotaExceeded,
     UnusableFlavor,
 )
 from mqsvc.rest.answer import Answer
@@ -65,6 +67,10 @@ def answer_of(error: MessagingError, request: IRequest) -> Answer:
         headers["allow"] = ", ".join(error.allowed)
     if isinstance(error, Conflict | UnusableFlavor) and error.location is not None:
         headers["location"] = error.location
+    if isinstance(error, NotAuthenticated) and error.challenge:
+        headers["www-authenticate"] = error.challenge
+    if isinstance(error, QuotaExceeded):
+        headers["retry-after"] = str(error.retry_after)
     content_type, body = _body(error, request)
     return Answer(error.status, body, headers, content_type)
 
@@ -80,6 +86,13 @@ def _body(error: MessagingError, request: IRequest) -> tuple[str, Any]:
     if wanted or b"+json" in (request.getHeader(b"accept") or b""):
         if isinstance(error, NotAcceptable):
             fields["link"] = {"text": "Versions", "href": "/", "rel": "help"}
+        if isinstance(error, NotAuthenticated):
+            # What clients of the identity service look for.
+            fields["error"] = {
+                "code": error.status,
+                "title": error.title,
+                "message": error.description,
+            }
         return JSON, fields
     return JSON, b""
 

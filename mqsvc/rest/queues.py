@@ -15,7 +15,7 @@ from mqsvc.messaging.queues import Queues
 from mqsvc.rest.answer import Answer
 from mqsvc.rest.call import Call, path_of
 from mqsvc.rest.query import next_links
-from mqsvc.rest.route import Route
+from mqsvc.rest.route import Entry, Route
 from mqsvc.rest.shapes import Shapes
 
 _LIST_PARAMETERS = ("marker", "limit", "detailed", "with_count", "name")
@@ -33,21 +33,24 @@ class QueueResource:
 
     def routes(self) -> list[Route]:
         """The table of paths."""
-        base, kind = f"/v2/{self._kind.value}s", self._kind
+        kind, rules = self._kind, f"{self._kind.value}s"
+        base = f"/v2/{rules}"
+        stats = {"GET": Entry(f"{rules}:stats", self.stats)}
+        purge = {"POST": Entry(f"{rules}:purge", self.purge)}
         item = {
-            "GET": self.show,
-            "PUT": self.create,
-            "PATCH": self.change,
-            "DELETE": self.delete,
+            "GET": Entry(f"{rules}:get", self.show),
+            "PUT": Entry(f"{rules}:create", self.create),
+            "PATCH": Entry(f"{rules}:update", self.change),
+            "DELETE": Entry(f"{rules}:delete", self.delete),
         }
         routes = [
-            Route(base, {"GET": self.page}),
+            Route(base, {"GET": Entry(f"{rules}:get_all", self.page)}),
             Route(f"{base}/<destination>", item, kind),
-            Route(f"{base}/<destination>/stats", {"GET": self.stats}, kind),
-            Route(f"{base}/<destination>/purge", {"POST": self.purge}, kind),
+            Route(f"{base}/<destination>/stats", stats, kind),
+            Route(f"{base}/<destination>/purge", purge, kind),
         ]
         if kind is Kind.QUEUE:
-            share = {"POST": self.share}
+            share = {"POST": Entry("queues:share", self.share)}
             routes.append(Route(f"{base}/<destination>/share", share, kind))
         return routes
 

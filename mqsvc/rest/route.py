@@ -13,17 +13,16 @@ from twisted.internet.defer import CancelledError
 from twisted.python.failure import Failure
 from twisted.web.iweb import IRequest
 
-from mqsvc.access.identity import identify
-from mqsvc.access.signed_urls import SignedUrls
-from mqsvc.clock import Now
+from mqsvc.access.authentication import Identity
+from mqsvc.access.guard import Action, Guard
 from mqsvc.messaging import checks
 from mqsvc.messaging.errors import (
     InvalidHeader,
     MessagingError,
     MethodNotAllowed,
     NotAcceptable,
+    UnknownRoute,
 )
-from mqsvc.messaging.limits import Limits
 from mqsvc.messaging.model import Destination, Kind
 from mqsvc.rest.answer import Answer, request_id, write
 from mqsvc.rest.call import Call, header
@@ -35,35 +34,46 @@ _FORM = "application/x-www-form-urlencoded"
 
 
 @frozen
+class Entry:
+    """What one method of a path does.
+
+    :ivar rule: of the policy, who may do it; empty is everybody.
+    """
+
+    rule: str
+    handler: Handler
+
+
+@frozen
 class Route:
     """A path and what can be done with it.
 
     :ivar path: with ``<name>`` for the variables; ``<destination>`` is a queue or
         topic.
-    :ivar handlers: by method; HEAD is served by GET where it has none of its own.
+    :ivar entries: by method; HEAD is served by GET where it has none of its own.
     :ivar kind: what ``<destination>`` is.
     :ivar is_open: whether anybody may call, without saying who they are.
     """
 
     path: str
-    handlers: Mapping[str, Handler]
+    entries: Mapping[str, Entry]
     kind: Kind = Kind.QUEUE
     is_open: bool = False
 
     @property
     def methods(self) -> list[str]:
         """All methods that the path answers."""
-        head = ["HEAD"] if "GET" in self.handlers else []
-        return [*sorted({*self.handlers, *head}), "OPTIONS"]
+        head = ["HEAD"] if "GET" in self.entries else []
+        return [*sorted({*self.entries, *head}), "OPTIONS"]
 
-    def handler(self, method: str) -> Handler:
-        """The handler of a method.
+    def entry(self, method: str) -> Entry:
+        """What a method does.
 
-        :raise MethodNotAllowed: there is none.
+        :raise MethodNotAllowed: nothing.
         """
-        found = self.handlers.get(method)
+        found = self.entries.get(method)
         if found is None and method == "HEAD":
-            found = self.handlers.get("GET")
+            found = self.entries.get("GET")
         if found is None:
             raise MethodNotAllowed(self.methods)
         return found
@@ -71,21 +81,29 @@ class Route:
 
 @frozen
 class Entrance:
-    """Takes requests through the checks to their handler, and answers or errors back.
+    """Takes requests through the checks to their handler, and gives the answer."""
 
-    :ivar signed_urls: lets requests with a signature pass.
-    """
-
-    signed_urls: SignedUrls
-    limits: Limits
-    now: Now
+    guard: Guard
 
     async def serve(
         self, route: Route, request: IRequest, arguments: dict[str, str]
     ) -> bytes:
         """Answer one request; gives the bytes of the body."""
+        return await self._shown(request, self._answer(route, request, arguments))
+
+    async def refuse_unknown(self, request: IRequest) -> bytes:
+        """Answer a request on a path that does not exist."""
+        return await self._shown(request, self._unknown(request))
+
+    async def _unknown(self, request: IRequest) -> Answer:
+        # Who may not come in does not learn which paths there are.
+        await self.guard.gate.authenticate(partial(header, request))
+        raise UnknownRoute
+
+    async def _shown(self, request: IRequest, answering: Awaitable[Answer]) -> bytes:
+        """Write an answer, or the error that there is instead."""
         try:
-            answer = await self._answer(route, request, arguments)
+            answer = await answering
         except MessagingError as error:
             answer = answer_of(error, request)
         except CancelledError:
@@ -101,20 +119,35 @@ class Entrance:
         method = request.method.decode("latin-1")
         if method == "OPTIONS":
             return Answer(200, headers={"allow": ", ".join(route.methods)})
-        call = self._check(route, request, method, arguments)
-        return await route.handler(method)(call)
+        if route.is_open:
+            _check_media_types(request)
+            call = Call(request, None, None, arguments)
+            return await route.entry(method).handler(call)
+        identity = await self.guard.gate.authenticate(partial(header, request))
+        call = self._check(route, request, method, arguments, identity)
+        entry = route.entry(method)
+        action = Action(
+            caller=call.caller,
+            rule=entry.rule,
+            target=request.path.decode("latin-1"),
+            request_id=request_id(request),
+            is_patient=b"wait=" in request.uri,
+        )
+        return await self.guard.run(action, partial(entry.handler, call))
 
     def _check(
-        self, route: Route, request: IRequest, method: str, arguments: dict[str, str]
+        self,
+        route: Route,
+        request: IRequest,
+        method: str,
+        arguments: dict[str, str],
+        identity: Identity | None,
     ) -> Call:
-        headers = partial(header, request)
-        if headers("URL-Signature") is not None:
-            path = "/" + request.path.decode("latin-1").lstrip("/")
-            self.signed_urls.check(headers, method, path, self.now())
+        headers, gate = partial(header, request), self.guard.gate
+        path = "/" + request.path.decode("latin-1").lstrip("/")
+        gate.check_signature(headers, method, path)
         _check_media_types(request)
-        if route.is_open:
-            return Call(request, None, None, arguments)
-        caller = identify(headers, self.limits)
+        caller = gate.caller(headers, identity)
         name = arguments.pop("destination", None)
         if name is None:
             return Call(request, caller, None, arguments)

@@ -12,7 +12,7 @@ from mqsvc.messaging.subscriptions import Subscriptions
 from mqsvc.rest.answer import Answer
 from mqsvc.rest.call import Call
 from mqsvc.rest.query import next_links
-from mqsvc.rest.route import Route
+from mqsvc.rest.route import Entry, Route
 from mqsvc.rest.shapes import Shapes
 
 
@@ -26,11 +26,20 @@ class SubscriptionResource:
     def routes(self, kind: Kind) -> list[Route]:
         """The table of paths."""
         base = f"/v2/{kind.value}s/<destination>/subscriptions"
-        item = {"GET": self.get, "PATCH": self.update, "DELETE": self.delete}
+        collection = {
+            "GET": Entry("subscription:get_all", self.page),
+            "POST": Entry("subscription:create", self.create),
+        }
+        item = {
+            "GET": Entry("subscription:get", self.get),
+            "PATCH": Entry("subscription:update", self.update),
+            "DELETE": Entry("subscription:delete", self.delete),
+        }
+        confirm = {"PUT": Entry("subscription:confirm", self.confirm)}
         return [
-            Route(base, {"GET": self.page, "POST": self.create}, kind),
+            Route(base, collection, kind),
             Route(f"{base}/<subscription_id>", item, kind),
-            Route(f"{base}/<subscription_id>/confirm", {"PUT": self.confirm}, kind),
+            Route(f"{base}/<subscription_id>/confirm", confirm, kind),
         ]
 
     async def page(self, call: Call) -> Answer:

@@ -24,6 +24,7 @@ from mqsvc.messaging.model import (
 )
 from mqsvc.messaging.records import Records
 from mqsvc.wiring import Backends
+from tests.messaging.stores import unlimited
 
 NOW = 1_800_000_000_000
 EARLIER = NOW - 200_000
@@ -64,7 +65,9 @@ class Content:
 
 def over(management: Any, messages: Any) -> Backends:
     """Two stores without pools, as commands take them."""
-    return Backends(management, messages, Records(management, Limits()))
+    return Backends(
+        management, messages, Records(management, Limits(), unlimited(management))
+    )
 
 
 async def fill(stores: Backends) -> None:

@@ -49,7 +49,7 @@ from tests.commands.content import (
     over,
     reader,
 )
-from tests.messaging.stores import Watched, open_management, open_messages
+from tests.messaging.stores import Watched, open_management, open_messages, unlimited
 
 BODY = st.one_of(
     st.binary(max_size=40),
@@ -446,7 +446,7 @@ class PoolsTests(TransferTestCase):
         management = open_management(self)
         # The last of the pools that it may be, by name.
         placement = Placement(management, lambda below: below - 1, True)
-        records = Records(management, Limits(), placement)
+        records = Records(management, Limits(), unlimited(management), placement)
         return Backends(management, open_messages(self), records)
 
     def places(self) -> dict[str, str | None]:

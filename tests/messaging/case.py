@@ -15,7 +15,7 @@ from mqsvc.messaging.messages import View
 from mqsvc.messaging.model import Claim, Destination, Kind
 from mqsvc.messaging.operations import Operations
 from mqsvc.messaging.records import Records
-from tests.messaging.stores import Watched, open_management, open_messages
+from tests.messaging.stores import Watched, open_management, open_messages, unlimited
 
 EPOCH = 1_800_000_000
 """Where the clock of every test begins, in seconds."""
@@ -49,7 +49,7 @@ class OperationsTestCase(SynchronousTestCase):
 
     def over(self, management: Any, messages: Any) -> None:
         """Wire the operations over these stores."""
-        records = Records(management, self.limits)
+        records = Records(management, self.limits, unlimited(management))
         self.operations = Operations.over(
             management, messages, records, self.limits, self.clock
         )

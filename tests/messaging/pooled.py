@@ -19,7 +19,7 @@ from mqsvc.storage.messages.sqlite import SQLiteMessageStore, prepare
 from mqsvc.storage.pools import PooledMessages
 from mqsvc.storage.sealing import Keys
 from tests.messaging.case import QUEUE, OperationsTestCase
-from tests.messaging.stores import Watched
+from tests.messaging.stores import Watched, unlimited
 from tests.storage.inline import InlineWorker
 
 
@@ -58,7 +58,7 @@ class PooledTestCase(OperationsTestCase):
         """Wire the operations over pools; a key is there to encrypt."""
         limits = Limits()
         placement = Placement(management, self.tickets, self.has_default)
-        self.records = Records(management, limits, placement)
+        self.records = Records(management, limits, unlimited(management), placement)
         self.pooled = PooledMessages(
             messages, management, self.records.pool_of, self._open, self.clock
         )

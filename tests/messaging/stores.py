@@ -8,9 +8,11 @@ from typing import Any
 
 from sqlalchemy import Engine
 from twisted.internet.defer import Deferred, execute, fail
+from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from mqsvc.messaging.errors import StoreUnavailable
+from mqsvc.messaging.quotas import QuotaLimits, Quotas
 from mqsvc.storage.management.sql import SQLManagementStore
 from mqsvc.storage.management.sql_dialects import make_engine
 from mqsvc.storage.management.sql_migrations import MIGRATIONS, migrate
@@ -34,6 +36,11 @@ def open_management(case: SynchronousTestCase) -> SQLManagementStore:
     case.addCleanup(engine.dispose)
     migrate(engine, MIGRATIONS)
     return SQLManagementStore(InlineTransactions(engine), Random(0).getrandbits)
+
+
+def unlimited(management: Any) -> Quotas:
+    """Quotas that bound nothing."""
+    return Quotas(QuotaLimits(), management, Clock())
 
 
 class InlineTransactions:

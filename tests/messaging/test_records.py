@@ -10,6 +10,7 @@ from mqsvc.messaging.limits import Limits
 from mqsvc.messaging.model import Destination, Kind, Record
 from mqsvc.messaging.records import Known, Records
 from tests.messaging.case import OTHER, QUEUE, TOPIC, OperationsTestCase
+from tests.messaging.stores import unlimited
 
 
 def numbered(number: int) -> dict[str, int]:
@@ -28,7 +29,7 @@ class RecordsTestCase(OperationsTestCase):
     def setUp(self) -> None:
         """Remember nothing."""
         super().setUp()
-        self.records = Records(self.management, Limits())
+        self.records = Records(self.management, Limits(), unlimited(self.management))
 
     def known(self, destination: Destination = QUEUE) -> Known:
         """What is known now."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, DeferredList
 
 from tests.rest.answers import Answer
 from tests.rest.server import CONSUMER, RestTestCase, asking
@@ -213,6 +213,7 @@ class ClaimTests(WaitingTestCase):
         """One message goes to one of those who wait, the others go on waiting."""
         answers = [await self.claiming() for _ in range(3)]
         await self.post("q", 1)
+        await DeferredList(answers, fireOnOneCallback=True)
         await self.settle()
         answered = [answer for answer in answers if answer.called]
         self.assertEqual(1, len(answered))

@@ -13,10 +13,19 @@ from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
+from mqsvc.access.audit import AuditLog
+from mqsvc.access.gate import Gate
+from mqsvc.access.guard import Guard
+from mqsvc.access.policy import Policy, make_rules
+from mqsvc.access.signed_urls import SignedUrls
+from mqsvc.access.turns import Turns
+from mqsvc.clock import milliseconds
 from mqsvc.messaging.limits import Limits
 from mqsvc.messaging.operations import Operations
+from mqsvc.messaging.quotas import QuotaLimits, Quotas
 from mqsvc.messaging.records import Records
 from mqsvc.rest.app import make_site
+from mqsvc.rest.cors import CORS
 from mqsvc.rest.site import CountingSite
 from tests.rest.answers import Answer
 from tests.rest.connection import RawConnection
@@ -76,18 +85,25 @@ class InMemoryTestCase(SynchronousTestCase):
         self.clock = Clock()
         self.clock.advance(EPOCH)
         limits = Limits()
-        records = Records(management, limits)
+        quotas = Quotas(QuotaLimits(), management, self.clock)
+        records = Records(management, limits, quotas)
         self.operations = Operations.over(
             management, messages, records, limits, self.clock
         )
+        now = milliseconds(self.clock)
+        gate = Gate(None, Policy(make_rules({})), SignedUrls("s"), limits, now)
+        self.rounds = Clock()
+        guard = Guard(gate, Turns(self.rounds), quotas, AuditLog("", now))
         self.site = make_site(
-            self.operations, limits, self.clock, secret_key="s", admin_mode=True
+            self.operations, guard, limits, self.clock, CORS(), admin_mode=True
         )
         # Idle connections are closed by the clock of the test.
         self.site.reactor = self.clock
 
     def connect(self) -> Connection:
         """A connection that is gone when the test is over."""
+        # The reactor would look at its connections between requests.
+        self.rounds.advance(0)
         connection = Connection(self.site)
         self.addCleanup(connection.hang_up, ConnectionError("the test is over"))
         return connection

@@ -92,7 +92,7 @@ class FaultyTestCase(InMemoryTestCase):
     def endpoints(self) -> set[tuple[str, str]]:
         """All methods with the paths that they have."""
         return {
-            (method, route.path) for route in self.routes() for method in route.handlers
+            (method, route.path) for route in self.routes() for method in route.entries
         }
 
     def answers(self) -> Iterator[Answer]:

@@ -115,7 +115,7 @@ class Ledger:
         It is done only after :meth:`finish`, or when somebody else looks.
 
         :param create_at: make the destination's document if there is none, as of now.
-        :param blind: the plan asks nothing and refuses nothing.
+        :param blind: the plan asks nothing, so what it refuses depends on nothing.
         """
         is_contended = False
         while True:

@@ -270,10 +270,10 @@ end
 local function reserve(destination, count, client)
   local info = destination .. ':info'
   local known = redis.call('HMGET', info, 'next', 'client', 'run')
-  local first = tonumber(known[1])
-  if not first then
-    first = math.max(now * 1000, tonumber(redis.call('GET', floor) or 0))
-  end
+  -- Never before the clock: changes that Redis lost, by a crash or a failover, would
+  -- otherwise have their positions given out again, behind markers that know them.
+  local first = tonumber(known[1]) or tonumber(redis.call('GET', floor) or 0)
+  first = math.max(now * 1000, first)
   local run = first
   if client and known[2] == client then
     run = tonumber(known[3])

@@ -1,0 +1,101 @@
+"""Every operation that a caller asks for runs through here, whatever the transport."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from attrs import frozen
+from twisted.internet.defer import CancelledError
+
+from mqsvc.access.audit import AuditLog
+from mqsvc.access.gate import Gate
+from mqsvc.access.identity import Caller
+from mqsvc.access.turns import Turns
+from mqsvc.messaging.errors import MessagingError
+from mqsvc.messaging.quotas import Quotas
+
+Result = TypeVar("Result")
+
+
+@frozen
+class Action:
+    """Something that a caller asks for.
+
+    :ivar rule: of the policy; empty is what everybody may do.
+    :ivar target: the path or name of what is acted on.
+    :ivar request_id: under which the log knows the request.
+    :ivar is_patient: whether it may last for long while there is nothing to do.
+    """
+
+    caller: Caller
+    rule: str
+    target: str
+    request_id: str
+    is_patient: bool = False
+
+
+@frozen
+class Guard:
+    """Policy, quotas, turns and the audit log, around each operation."""
+
+    gate: Gate
+    turns: Turns
+    quotas: Quotas
+    audit: AuditLog
+
+    async def run(
+        self, action: Action, operation: Callable[[], Awaitable[Result]]
+    ) -> Result:
+        """Run an operation for a caller who may, when it is the project's turn.
+
+        :raise NotAuthorized: the policy is against it.
+        :raise QuotaExceeded: the project has too many connections at work.
+        """
+        if not self.audit.keeps(action.rule):
+            return await self._run(action, operation)
+        status = 500
+        try:
+            result = await self._run(action, operation)
+            status = 200
+        except MessagingError as error:
+            status = error.status
+            raise
+        except CancelledError:
+            # The client hung up: it is done or not.
+            status = 499
+            raise
+        finally:
+            self.audit.record(
+                action.caller, action.rule, action.target, status, action.request_id
+            )
+        return result
+
+    async def _run(
+        self, action: Action, operation: Callable[[], Awaitable[Result]]
+    ) -> Result:
+        if action.rule:
+            self.gate.allow(action.caller, action.rule)
+        project = action.caller.project
+        self.quotas.connect(project)
+        try:
+            return await self._in_turn(project, action.is_patient, operation)
+        finally:
+            self.quotas.disconnect(project)
+
+    async def _in_turn(
+        self,
+        project: str,
+        is_patient: bool,
+        operation: Callable[[], Awaitable[Result]],
+    ) -> Result:
+        if not self.turns.may_begin(project):
+            await self.turns.wait(project)
+        if is_patient:
+            # It has begun in its turn, and is not to keep others from theirs.
+            self.turns.leave(project)
+            return await operation()
+        try:
+            return await operation()
+        finally:
+            self.turns.leave(project)

@@ -1,0 +1,1 @@
+"""The WebSocket API: frames in, frames out, and messages pushed as they come."""

@@ -1,0 +1,130 @@
+"""An HTTP/1.1 server (RFC 9112) on llhttp, for Klein and what twisted.web renders.
+
+docs/wire.rst says what it does beyond the standard.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.interfaces import (
+    IAddress,
+    IDelayedCall,
+    IReactorTime,
+)
+from twisted.internet.protocol import ServerFactory
+from twisted.web.http import RESPONSES, datetimeToString
+from twisted.web.resource import IResource, getChildForRequest
+
+from mqsvc.wire.http_channel import Channel
+from mqsvc.wire.http_limits import Describe, HTTPLimits, Refusal
+from mqsvc.wire.http_request import LeanRequest
+
+SWEEP_SECONDS = 1.0
+"""How often connections are looked through for those that took too long."""
+
+Render = Callable[[LeanRequest], Any]
+"""Answers a request: gives the whole body, or NOT_DONE_YET and writes it later."""
+
+
+class HTTPFactory(ServerFactory[Channel]):
+    """Makes connections, and knows what they have in common.
+
+    :param root: renders every request, or is the resource to begin with.
+    :param describe: makes the body of an answer when no resource is asked.
+    :ivar requests_in_flight: requests that are not answered yet.
+    """
+
+    noisy = False
+    request_class = LeanRequest
+    displayTracebacks = False
+
+    def __init__(
+        self,
+        root: IResource | Render,
+        limits: HTTPLimits,
+        clock: IReactorTime,
+        describe: Describe,
+    ) -> None:
+        self.limits = limits
+        self.clock = clock
+        self.describe = describe
+        self.render = _rendering(root) if IResource.providedBy(root) else root
+        self.requests_in_flight = 0
+        self._channels: set[Channel] = set()
+        self._sweep: IDelayedCall | None = None
+        self._second = -1
+        self._beginnings: dict[tuple[int, bytes], bytes] = {}
+
+    def buildProtocol(self, addr: IAddress | None) -> Channel:
+        """See :class:`twisted.internet.interfaces.IProtocolFactory`."""
+        return Channel(self)
+
+    @property
+    def connections(self) -> int:
+        """How many connections there are."""
+        return len(self._channels)
+
+    def finish(self) -> None:
+        """Close connections: idle ones now, the others after their answer."""
+        for channel in list(self._channels):
+            channel.finish()
+
+    def stopFactory(self) -> None:
+        """The last port was closed."""
+        self.finish()
+
+    # Called by connections.
+
+    def opened(self, channel: Channel) -> None:
+        """Here is another connection."""
+        self._channels.add(channel)
+        if self._sweep is None:
+            self._sweep = self.clock.callLater(SWEEP_SECONDS, self._look_through)
+
+    def closed(self, channel: Channel) -> None:
+        """One connection is no more."""
+        self._channels.discard(channel)
+        if not self._channels and self._sweep is not None:
+            self._sweep.cancel()
+            self._sweep = None
+
+    def beginning(self, status: int, reason: bytes) -> bytes:
+        """The status line and the date of an answer."""
+        second = int(self.clock.seconds())
+        if second != self._second:
+            self._second = second
+            self._beginnings.clear()
+        known = self._beginnings.get((status, reason))
+        if known is None:
+            known = b"HTTP/1.1 %d %b\r\nDate: %b\r\n" % (
+                status,
+                b" ".join(reason.split()),
+                datetimeToString(second),
+            )
+            self._beginnings[status, reason] = known
+        return known
+
+    def refusal(self, refusal: Refusal) -> bytes:
+        """The whole answer to what is no request."""
+        status = refusal.status
+        body = self.describe(status, refusal.title, refusal.description)
+        return (
+            b"%bContent-Type: application/json\r\n"
+            b"Content-Length: %d\r\nConnection: close\r\n\r\n%b"
+            % (self.beginning(status, RESPONSES[status]), len(body), body)
+        )
+
+    def _look_through(self) -> None:
+        self._sweep = self.clock.callLater(SWEEP_SECONDS, self._look_through)
+        now = self.clock.seconds()
+        for channel in [one for one in self._channels if one.deadline <= now]:
+            channel.expired()
+
+
+def _rendering(root: IResource) -> Render:
+    def render(request: LeanRequest) -> Any:
+        return request.rendered(getChildForRequest(root, request))
+
+    return render

@@ -1,0 +1,189 @@
+"""The head of a request: llhttp reads it, and what llhttp lets pass is refused here.
+
+llhttp is given the bytes up to the empty line and nothing else. Where a body begins
+and ends is never its business, so that nobody can make two parsers disagree on it.
+"""
+
+from __future__ import annotations
+
+import re
+
+from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
+
+from mqsvc.wire.http_limits import (
+    HTTPLimits,
+    Refusal,
+    bad_request,
+    head_too_large,
+    line_too_long,
+)
+
+CRLF = b"\r\n"
+END_OF_HEAD = CRLF + CRLF
+
+_VERSION = re.compile(rb"HTTP/[0-9]\.[0-9]\Z")
+_BARE_LINE_END = re.compile(rb"(?:^|[^\r])\n|\r[^\n]")
+_ABSOLUTE = re.compile(rb"https?://([^/?#]*)(.*)\Z", re.IGNORECASE | re.DOTALL)
+_HOST = re.compile(
+    rb"(?:[A-Za-z0-9._~!$&'()*+,;=%-]*|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?\Z"
+)
+_ONLY_ONCE = frozenset([b"host", b"content-length", b"transfer-encoding"])
+
+Field = tuple[bytes, bytes]
+
+
+class Head:
+    """A request line and its headers.
+
+    :ivar target: path and query, or an asterisk.
+    :ivar fields: the headers in their order, their names in small letters.
+    :ivar known: by name, the last value of each header.
+    :ivar persists: whether the client would send further requests.
+    :ivar length: bytes of the body; unknown when it comes in chunks.
+    """
+
+    __slots__ = (
+        *("fields", "is_1_1", "known", "length", "method", "persists", "target"),
+    )
+
+    def __init__(self, raw: bytes, limits: HTTPLimits) -> None:
+        """Read a head that ends with the empty line.
+
+        :raise Refusal: it is none, or has more than the limits allow.
+        """
+        line = raw[: raw.find(CRLF)]
+        if len(line) > limits.line:
+            raise line_too_long(limits)
+        self.method, self.target, self.is_1_1 = _read_request_line(line)
+        self.fields: list[Field] = []
+        _feed(self, raw)
+        if len(self.fields) > limits.headers:
+            raise head_too_large(limits)
+        if b" \r\n" in raw or b"\t\r\n" in raw:
+            self.fields = [(name, value.rstrip(b" \t")) for name, value in self.fields]
+        self.known = dict(self.fields)
+        if len(self.known) != len(self.fields):
+            self._join_repeated()
+        self._check_host()
+        self.length = self._find_length()
+        self.persists = self._find_persists()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Called by llhttp."""
+        self.fields.append((name.lower(), value))
+
+    @property
+    def expects_continue(self) -> bool:
+        """Whether the client waits for leave to send the body."""
+        expectation = self.known.get(b"expect")
+        return (
+            expectation is not None
+            and self.is_1_1
+            and expectation.lower() == b"100-continue"
+        )
+
+    def _join_repeated(self) -> None:
+        names = [name for name, _ in self.fields]
+        for name in _ONLY_ONCE:
+            if names.count(name) > 1:
+                raise bad_request(f"Send the header {name.decode()} once.")
+        tokens = [value for name, value in self.fields if name == b"connection"]
+        if len(tokens) > 1:
+            self.known[b"connection"] = b",".join(tokens)
+
+    def _check_host(self) -> None:
+        host = self.known.get(b"host")
+        if host is None:
+            if self.is_1_1:
+                raise bad_request("HTTP/1.1 requests need a header host.")
+        elif not _HOST.match(host):
+            raise bad_request("The header host is no host name with or without port.")
+        if self.target[:1] != b"/":
+            self._read_unusual_target()
+
+    def _read_unusual_target(self) -> None:
+        if self.target == b"*" and self.method == b"OPTIONS":
+            return
+        absolute = _ABSOLUTE.match(self.target)
+        if absolute is None:
+            raise bad_request("The request line has no path: this is no proxy.")
+        host, path = absolute.groups()
+        if not host or not _HOST.match(host):
+            raise bad_request("The URL in the request line has no valid host name.")
+        # Whoever names the host twice means the one in the request line.
+        self.known[b"host"] = host
+        self.fields = [field for field in self.fields if field[0] != b"host"]
+        self.fields.append((b"host", host))
+        if not path and self.method == b"OPTIONS":
+            self.target = b"*"
+        else:
+            self.target = path if path[:1] == b"/" else b"/" + path
+
+    def _find_length(self) -> int | None:
+        coding = self.known.get(b"transfer-encoding")
+        length = self.known.get(b"content-length")
+        if coding is None:
+            return 0 if length is None else int(length)
+        if coding.lower() != b"chunked" or length is not None or not self.is_1_1:
+            raise bad_request(
+                "A body without a length is sent with transfer-encoding: chunked, "
+                "in HTTP/1.1, and without a content-length."
+            )
+        return None
+
+    def _find_persists(self) -> bool:
+        connection = self.known.get(b"connection")
+        if connection is None:
+            return self.is_1_1
+        tokens = [token.strip() for token in connection.lower().split(b",")]
+        if b"close" in tokens:
+            return False
+        return self.is_1_1 or b"keep-alive" in tokens
+
+
+def _read_request_line(line: bytes) -> tuple[bytes, bytes, bool]:
+    # llhttp would take several spaces, line feeds before the method, no version at
+    # all, and those of other protocols.
+    parts = line.split(b" ")
+    if len(parts) != 3 or not line[0] >= 65:
+        raise bad_request(
+            "The request line is not: method, space, path, space, HTTP/1.1."
+        )
+    method, target, version = parts
+    if version == b"HTTP/1.1":
+        return method, target, True
+    if version == b"HTTP/1.0":
+        return method, target, False
+    if _VERSION.match(version):
+        raise Refusal(
+            505, "HTTP version not supported", "Send the request as HTTP/1.1."
+        )
+    raise bad_request("The request line does not end with HTTP/1.1.")
+
+
+def _feed(head: Head, raw: bytes) -> None:
+    # A parser that has seen a head would want its body next, so each reads only one.
+    try:
+        HttpRequestParser(head).feed_data(raw)
+    except HttpParserUpgrade:
+        # Nothing else is spoken here, and a client that asks gets HTTP/1.1.
+        pass
+    except HttpParserError as error:
+        raise bad_request(f"This is not HTTP/1.1: {error}.") from error
+
+
+def check_beginning(raw: bytes, seen: int, limits: HTTPLimits) -> None:
+    """Refuse what cannot become a head, before its end has come.
+
+    :param seen: how many bytes were checked before.
+    :raise Refusal: whatever comes next, this is none.
+    """
+    if not 65 <= raw[0] <= 90:
+        raise bad_request("This is not HTTP/1.1: a request begins with its method.")
+    if _BARE_LINE_END.search(raw, max(0, seen - 1)):
+        raise bad_request("Lines of a request end with CR and LF.")
+    end = raw.find(CRLF, 0, limits.line + 2)
+    if end < 0 and len(raw) > limits.line + 1:
+        raise line_too_long(limits)
+    if len(raw) > limits.head:
+        raise head_too_large(limits)
