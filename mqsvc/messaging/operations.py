@@ -9,7 +9,7 @@ from twisted.internet.defer import DeferredLock
 from twisted.internet.interfaces import IReactorTime
 
 from mqsvc.bus import Bus
-from mqsvc.clock import milliseconds
+from mqsvc.clock import Now, milliseconds
 from mqsvc.messaging.claims import Claims
 from mqsvc.messaging.dead_letters import DeadLetters
 from mqsvc.messaging.flavors import Flavors
@@ -78,7 +78,7 @@ class Operations:
         on_messages = (messages, records, waiting, bus, limits, now, occupancy)
         queues = Queues(
             *(management, messages, records, limits, now, occupancy),
-            _relocation(records, pooled, occupancy),
+            _relocation(records, messages, occupancy, now),
         )
         posts = Messages(*on_messages, can_encrypt)
         claims = Claims(*on_messages, letters)
@@ -99,11 +99,11 @@ class Operations:
 
 
 def _relocation(
-    records: Records, pooled: IPooledMessageStore | None, occupancy: Occupancy
+    records: Records, messages: IMessageStore, occupancy: Occupancy, now: Now
 ) -> Relocation | None:
-    if pooled is None or records.placement is None:
+    if records.placement is None:
         return None
-    return Relocation(records, records.placement, pooled, occupancy)
+    return Relocation(records, records.placement, messages, occupancy, now)
 
 
 def _administration(

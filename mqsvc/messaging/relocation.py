@@ -6,15 +6,17 @@ Only an empty one goes: no message is ever left behind or carried over.
 from __future__ import annotations
 
 from attrs import frozen
-from twisted.internet.defer import Deferred
 
+from mqsvc.clock import Now
 from mqsvc.messaging.errors import Conflict, NoPool, PoolDoesNotExist
 from mqsvc.messaging.metadata import FLAVOR
-from mqsvc.messaging.model import JsonObject, Record
+from mqsvc.messaging.model import JsonObject, Record, Selection
 from mqsvc.messaging.occupancy import Occupancy
 from mqsvc.messaging.placement import ATTEMPTS, Placement, flavor_of
 from mqsvc.messaging.records import Records
-from mqsvc.storage.interfaces import IPooledMessageStore
+from mqsvc.storage.interfaces import IMessageStore
+
+_ANYTHING = Selection(limit=1, include_claimed=True, include_delayed=True)
 
 
 @frozen
@@ -23,8 +25,9 @@ class Relocation:
 
     _records: Records
     _placement: Placement
-    _pooled: IPooledMessageStore
+    _store: IMessageStore
     _occupancy: Occupancy
+    _now: Now
 
     async def change(self, record: Record, metadata: JsonObject) -> Record | None:
         """Replace the metadata, unless somebody else changed it: none, then.
@@ -52,13 +55,11 @@ class Relocation:
     async def _move_to(
         self, pool: str | None, record: Record, metadata: JsonObject
     ) -> Record | None:
-        def update() -> Deferred[Record | None]:
-            return Deferred.fromCoroutine(self._records.update(record, metadata, pool))
-
-        try:
-            return await self._pooled.while_empty(record.destination, update)
-        except Conflict as error:
+        # Whoever adds messages shares the destination, which is taken alone here.
+        destination = record.destination
+        if await self._store.page(destination, _ANYTHING, self._now()):
             raise Conflict(
                 f"This {FLAVOR} is kept in another pool, where messages are not taken: "
                 "try again when all messages are gone, claimed and delayed ones too."
-            ) from error
+            )
+        return await self._records.update(record, metadata, pool)

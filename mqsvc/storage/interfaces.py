@@ -17,8 +17,8 @@ Common to all methods of both interfaces:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 from twisted.application.service import IService
 from twisted.internet.defer import Deferred
@@ -40,8 +40,6 @@ from mqsvc.messaging.model import (
     StoredMessage,
     Subscription,
 )
-
-Result = TypeVar("Result")
 
 
 class IStore(IService):
@@ -209,17 +207,6 @@ class IPooledMessageStore(IMessageStore):
 
     def forget_pool(name: str) -> None:
         """The record of a pool changed or is gone: open its store anew when needed."""
-
-    def while_empty(
-        destination: Destination, step: Callable[[], Deferred[Result]]
-    ) -> Deferred[Result]:
-        """Run a step while the destination holds no message and no call is under way.
-
-        Calls on the destination that come meanwhile wait for the end of the step, and
-        are then taken to the pool that it has by then.
-
-        :raise Conflict: there are messages; the step is not run.
-        """
 
 
 class IManagementStore(IStore):

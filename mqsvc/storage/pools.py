@@ -22,7 +22,7 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from mqsvc.clock import milliseconds
-from mqsvc.messaging.errors import Conflict, StoreUnavailable
+from mqsvc.messaging.errors import StoreUnavailable
 from mqsvc.messaging.model import (
     Claim,
     Claimed,
@@ -36,7 +36,6 @@ from mqsvc.messaging.model import (
     StoredMessage,
 )
 from mqsvc.storage.errors import StoreOpenError
-from mqsvc.storage.gate import Gate
 from mqsvc.storage.interfaces import (
     IManagementStore,
     IMessageStore,
@@ -56,8 +55,6 @@ SWEEP_ALL_SECONDS = 1.0
 """How long sweeps keep to the pools that had more, before they ask all again."""
 
 NAMES_PER_PAGE = 100
-
-_ANYTHING = Selection(limit=1, include_claimed=True, include_delayed=True)
 
 
 @implementer(IPooledMessageStore)
@@ -88,7 +85,6 @@ class PooledMessages(Service):
         self._clock = clock
         self._now = milliseconds(clock)
         self._stores = PoolStores(management, open_store, clock)
-        self._gate = Gate()
         self._unswept: list[str | None] = []
         self._all_swept = float("-inf")
         self._sweep_rests: dict[str | None, float] = {}
@@ -116,24 +112,20 @@ class PooledMessages(Service):
     ) -> Deferred[Result]:
         """Run a step on the store of a destination; the others have the same one."""
         return _shielded(
-            Deferred.fromCoroutine(self._inside_gate((destination, *also), step))
+            Deferred.fromCoroutine(self._in_one_pool((destination, *also), step))
         )
 
-    async def _inside_gate(
+    async def _in_one_pool(
         self,
         destinations: tuple[Destination, ...],
         step: Callable[[IMessageStore], Deferred[Result]],
     ) -> Result:
-        await self._gate.enter(*destinations)
-        try:
-            name = await self._locate(destinations[0])
-            for other in destinations[1:]:
-                if await self._locate(other) != name:
-                    # It was moved between the caller's look and this one.
-                    raise StoreUnavailable()
-            return await self._in_pool(name, step)
-        finally:
-            self._gate.leave(*destinations)
+        name = await self._locate(destinations[0])
+        for other in destinations[1:]:
+            if await self._locate(other) != name:
+                # It was moved between the caller's look and this one.
+                raise StoreUnavailable()
+        return await self._in_pool(name, step)
 
     async def _in_pool(
         self, name: str | None, step: Callable[[IMessageStore], Deferred[Result]]
@@ -170,28 +162,6 @@ class PooledMessages(Service):
         """Calls that are under way go on in the store they have begun in."""
         self._sweep_rests.pop(name, None)
         self._stores.forget(name)
-
-    def while_empty(
-        self, destination: Destination, step: Callable[[], Deferred[Result]]
-    ) -> Deferred[Result]:
-        """The step must not call this store about the destination: it would wait."""
-        return _shielded(Deferred.fromCoroutine(self._while_empty(destination, step)))
-
-    async def _while_empty(
-        self, destination: Destination, step: Callable[[], Deferred[Result]]
-    ) -> Result:
-        await self._gate.close(destination)
-        try:
-            name = await self._locate(destination)
-            if await self._in_pool(
-                name, lambda store: store.page(destination, _ANYTHING, self._now())
-            ):
-                raise Conflict(
-                    f"The {destination.kind.value} {destination.name} holds messages."
-                )
-            return await step()
-        finally:
-            self._gate.open(destination)
 
     # Of the whole.
 

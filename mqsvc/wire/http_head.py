@@ -7,6 +7,7 @@ and ends is never its business, so that nobody can make two parsers disagree on 
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 
@@ -96,7 +97,7 @@ class Head:
         if host is None:
             if self.is_1_1:
                 raise bad_request("HTTP/1.1 requests need a header host.")
-        elif not _HOST.match(host):
+        elif not _is_host(host):
             raise bad_request("The header host is no host name with or without port.")
         if self.target[:1] != b"/":
             self._read_unusual_target()
@@ -108,7 +109,7 @@ class Head:
         if absolute is None:
             raise bad_request("The request line has no path: this is no proxy.")
         host, path = absolute.groups()
-        if not host or not _HOST.match(host):
+        if not host or not _is_host(host):
             raise bad_request("The URL in the request line has no valid host name.")
         # Whoever names the host twice means the one in the request line.
         self.known[b"host"] = host
@@ -139,6 +140,11 @@ class Head:
         if b"close" in tokens:
             return False
         return self.is_1_1 or b"keep-alive" in tokens
+
+
+@lru_cache(maxsize=64)
+def _is_host(value: bytes) -> bool:
+    return _HOST.match(value) is not None
 
 
 def _read_request_line(line: bytes) -> tuple[bytes, bytes, bool]:

@@ -34,7 +34,9 @@ T = TypeVar("T")
 log = Logger()
 
 _WITHOUT_BODY = frozenset([204, 304])
-_OURS = frozenset([b"Connection", b"Date", b"Keep-Alive", b"Transfer-Encoding"])
+_OURS = frozenset(
+    [b"Connection", b"Content-Length", b"Date", b"Keep-Alive", b"Transfer-Encoding"]
+)
 """Headers of an answer that are the business of the connection."""
 
 
@@ -218,7 +220,7 @@ class LeanRequest(Request):
             # finish() complains, as with twisted.web.
             return
         if not self.startedWriting:
-            self._start(data)
+            self._start(data, self._declared_length())
         elif data:
             self._continue(data)
 
@@ -233,7 +235,7 @@ class LeanRequest(Request):
                 "notifyFinish() tells of that."
             )
         if not self.startedWriting:
-            self._start(b"")
+            self._start(b"", self._declared_length() or 0)
         self._end(channel)
         self.finished = 1
         self.channel = None
@@ -282,8 +284,10 @@ class LeanRequest(Request):
             return
         if not isinstance(body, bytes):
             raise TypeError(f"An answer is bytes or NOT_DONE_YET, not {type(body)}.")
-        self.responseHeaders.setRawHeaders(b"Content-Length", [b"%d" % len(body)])
-        self.write(body)
+        if self.startedWriting or self.channel is None:
+            self.write(body)
+        else:
+            self._start(body, len(body))
         self.finish()
 
     def _described(self, status: int, title: str, description: str) -> bytes:
@@ -292,35 +296,36 @@ class LeanRequest(Request):
         body: bytes = self.channel.factory.describe(status, title, description)
         return body
 
-    def _start(self, data: bytes) -> None:
+    def _start(self, data: bytes, length: int | None) -> None:
         self.startedWriting = 1
         if self.etag is not None or self.lastModified is not None or self.cookies:
             self._set_late_headers()
-        lengths = self.responseHeaders.getRawHeaders(b"Content-Length")
-        length = None if lengths is None else int(lengths[0])
         if self._head.method == b"HEAD" or self.code in _WITHOUT_BODY:
             self._start_without_body(length, len(data))
         elif length is not None:
             self._left = length - len(data)
-            self._write_head(data)
+            self._write_head(data, b"Content-Length: %d\r\n" % length)
         elif self._head.is_1_1:
             self.chunked = 1
-            self._write_head(
-                _chunk(data) if data else b"", b"Transfer-Encoding: chunked\r\n"
-            )
+            first = _chunk(data) if data else b""
+            self._write_head(first, b"Transfer-Encoding: chunked\r\n")
         else:
             self.channel.persists = False
-            self._write_head(data)
+            self._write_head(data, b"")
+
+    def _declared_length(self) -> int | None:
+        lengths = self.responseHeaders.getRawHeaders(b"Content-Length")
+        return None if lengths is None else int(lengths[0])
 
     def _start_without_body(self, length: int | None, size: int) -> None:
         self._is_without_body = True
-        if self.code == 204:
-            self.responseHeaders.removeHeader(b"Content-Length")
-        if self._head.method == b"HEAD" and length is None:
-            # All that is written has to be counted first.
-            self._uncounted = size
+        if self.code == 204 or (self.code == 304 and length is None):
+            self._write_head(b"", b"")
+        elif length is not None:
+            self._write_head(b"", b"Content-Length: %d\r\n" % length)
         else:
-            self._write_head(b"")
+            # What is only counted must all be written before the length is known.
+            self._uncounted = size
 
     def _continue(self, data: bytes) -> None:
         if self._is_without_body:
@@ -335,13 +340,12 @@ class LeanRequest(Request):
     def _end(self, channel: Channel) -> None:
         if self.chunked:
             channel.transport.write(b"0\r\n\r\n")
-        elif self._is_without_body:
-            if not self._is_head_written:
-                length = b"Content-Length: %d\r\n" % self._uncounted
-                self._write_head(b"", length if self._uncounted else b"")
         elif self._left:
             # The client would take the next answer for the rest of this one.
             channel.persists = False
+        elif not self._is_head_written:
+            length = b"Content-Length: %d\r\n" % self._uncounted
+            self._write_head(b"", length if self._uncounted else b"")
 
     def _set_late_headers(self) -> None:
         headers = self.responseHeaders
@@ -353,17 +357,16 @@ class LeanRequest(Request):
         if self.cookies:
             headers.setRawHeaders(b"Set-Cookie", self.cookies)
 
-    def _write_head(self, data: bytes, framing: bytes = b"") -> None:
+    def _write_head(self, data: bytes, framing: bytes) -> None:
         self._is_head_written = True
         channel = self.channel
         parts = [channel.factory.beginning(self.code, self.code_message), framing]
         for name, values in self.responseHeaders.getAllRawHeaders():
-            if name in _OURS:
-                if name == b"Connection" and b"close" in values[-1].lower():
-                    channel.persists = False
-                continue
-            for value in values:
-                parts.append(b"%b: %b\r\n" % (name, value))
+            if name not in _OURS:
+                for value in values:
+                    parts.append(b"%b: %b\r\n" % (name, value))
+            elif name == b"Connection" and b"close" in values[-1].lower():
+                channel.persists = False
         if not channel.persists:
             parts.append(b"Connection: close\r\n")
         elif not self._head.is_1_1:

@@ -862,7 +862,7 @@ class TroubleTests(TestCase):
     async def post_until(self, goal: int, poster: str) -> None:
         """Post batches until so many of all posters were acknowledged."""
         number = 0
-        while len(self.acknowledged) < goal:
+        while len(self.acknowledged) < goal and self.store.running:
             bodies = [
                 b'["%s", %d, %d]' % (poster.encode(), number, n) for n in range(3)
             ]
@@ -885,6 +885,7 @@ class TroubleTests(TestCase):
             try:
                 page = await self.store.page(ORDERS, Selection(50, after), START)
             except StoreUnavailable:
+                more = self.store.running
                 continue
             seen += page
             more = more or bool(page)
@@ -944,7 +945,7 @@ class TroubleTests(TestCase):
         members.wipe("moved")
 
         def step_down() -> None:
-            members.primary().admin("replSetStepDown", 2, secondaryCatchUpPeriodSecs=1)
+            members.primary().admin("replSetStepDown", 9, secondaryCatchUpPeriodSecs=8)
             members.primary()
 
         await self.assert_survives(members.uri("moved"), step_down, times=3)

@@ -1,0 +1,219 @@
+"""Followed destinations: each new message is read once and handed to all who follow.
+
+A feed wakes up when the bus says that there may be something new, and reads on from
+where it was; a signal that was lost costs time, never a message.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from mqsvc.bus import Bus, Callback
+from mqsvc.clock import Now
+from mqsvc.messaging.messages import Messages
+from mqsvc.messaging.model import Destination, Message
+from mqsvc.messaging.queues import Queues
+from mqsvc.messaging.subscriptions import Subscriptions
+from mqsvc.websocket.notification import Notification
+from mqsvc.websocket.push import Push
+from mqsvc.websocket.reading import MOST_AT_A_TIME, Arrivals, Reader
+from mqsvc.websocket.shapes import Ages
+
+VERIFIED_EVERY = 1000
+"""Milliseconds for which a subscription that others removed may still be pushed."""
+
+
+class Feed:
+    """One destination that somebody follows."""
+
+    log = Logger()
+
+    def __init__(self, destination: Destination, reader: Reader, feeds: Feeds) -> None:
+        self.destination = destination
+        self.pushes: dict[Push, None] = {}
+        self.reader = reader
+        self._feeds = feeds
+        self._live: dict[Push, None] = {}
+        self._place = ""
+        self._arrivals = Arrivals()
+        self._is_reading = False
+        self._is_called = False
+        self._has_failed = False
+        self._verified = feeds.now()
+
+    def add(self, push: Push) -> None:
+        """Let a push follow; it is live when it has joined."""
+        self.pushes[push] = None
+
+    def signal(self, posted: Sequence[Message] = ()) -> None:
+        """There may be something new.
+
+        :param posted: what is known of it, where whoever posted it is in this process.
+        """
+        if self._live:
+            self._arrivals.add(posted)
+        self._is_called = True
+        if not self._is_reading:
+            self._is_reading = True
+            Deferred.fromCoroutine(self._read()).addErrback(self._stumble)
+
+    def look_again(self) -> None:
+        """What became due, or failed the last time, is to be handed over now."""
+        if self._has_failed or self.reader.has_delayed:
+            self._has_failed = False
+            self.signal()
+        for push in list(self.pushes):
+            push.go_on()
+
+    async def _read(self) -> None:
+        try:
+            while self._is_called:
+                self._is_called = False
+                await self._verify()
+                await self._hand_over_late()
+                await self._hand_over_new()
+        finally:
+            self._is_reading = False
+
+    async def _hand_over_new(self) -> None:
+        is_last = False
+        while self._live and not is_last:
+            place = self._place
+            page = await self.reader.read(place)
+            page = self._arrivals.merged(page, place)
+            self._place, is_last = page.end, page.is_last
+            for message in page.messages:
+                notification = self._notification(message)
+                for push in list(self._live):
+                    push.take(notification)
+
+    async def _hand_over_late(self) -> None:
+        for message in await self.reader.due():
+            notification = self._notification(message)
+            for push in list(self.pushes):
+                push.take_late(notification)
+
+    def _stumble(self, failure: Failure) -> None:
+        self._has_failed = True
+        self.log.failure(
+            "Reading what is to be pushed failed; it is tried again", failure
+        )
+
+    def _notification(self, message: Message) -> Notification:
+        return Notification(self.destination, message, self._feeds.ages.of(message))
+
+    async def notifications(self, after: str) -> tuple[list[Notification], str, bool]:
+        """See :class:`~mqsvc.websocket.push.Source`."""
+        place = self._place
+        page = await self.reader.read(after)
+        found = [self._notification(message) for message in page.messages]
+        # What the feed had beyond it is not in the store any more.
+        end = max(page.end, place) if page.is_last else page.end
+        return found, end, page.is_last
+
+    def join(self, push: Push) -> bool:
+        """See :class:`~mqsvc.websocket.push.Source`."""
+        if push not in self.pushes:
+            return False
+        if not self._live:
+            self._place = push.place
+        if push.place < self._place:
+            return False
+        self._live[push] = None
+        # Something may have come since it looked.
+        self.signal()
+        return True
+
+    def leave(self, push: Push) -> None:
+        """See :class:`~mqsvc.websocket.push.Source`."""
+        self._live.pop(push, None)
+        if push.is_over:
+            self.pushes.pop(push, None)
+            self._feeds.close_if_unused(self)
+
+    async def _verify(self) -> None:
+        """End the pushes whose subscriptions are over or were removed by others."""
+        now = self._feeds.now()
+        if now - self._verified < VERIFIED_EVERY:
+            return
+        self._verified, before = now, list(self.pushes)
+        known = await self._feeds.subscribed(self.destination)
+        for push in before:
+            if push.subscription.id not in known:
+                push.end(is_told=True)
+
+
+class Feeds:
+    """The feeds of a process, by destination."""
+
+    def __init__(
+        self,
+        messages: Messages,
+        queues: Queues,
+        subscriptions: Subscriptions,
+        bus: Bus,
+        now: Now,
+        largest_page: int,
+    ) -> None:
+        self.now = now
+        self.ages = Ages(now)
+        self._messages = messages
+        self._queues = queues
+        self._subscriptions = subscriptions
+        self._bus = bus
+        self._at_a_time = min(largest_page, MOST_AT_A_TIME)
+        self._feeds: dict[Destination, tuple[Feed, Callback]] = {}
+
+    def open(self, destination: Destination) -> Feed:
+        """The feed of a destination."""
+        if destination not in self._feeds:
+            reader = Reader(self._messages, destination, self._at_a_time)
+            feed = Feed(destination, reader, self)
+            unsubscribe = self._bus.subscribe(destination, feed.signal)
+            self._feeds[destination] = (feed, unsubscribe)
+        return self._feeds[destination][0]
+
+    def close_if_unused(self, feed: Feed) -> None:
+        """Forget a feed that nobody follows any more."""
+        known, unsubscribe = self._feeds.get(feed.destination, (None, None))
+        if known is feed and unsubscribe is not None and not feed.pushes:
+            del self._feeds[feed.destination]
+            unsubscribe()
+
+    async def end_of(self, destination: Destination) -> str:
+        """The place behind all messages that there are now."""
+        newest = (await self._queues.stats(destination)).newest
+        return "" if newest is None else newest.id
+
+    async def subscribed(self, destination: Destination) -> set[str]:
+        """The ids of all subscriptions of a destination."""
+        known: set[str] = set()
+        after = ""
+        while page := await self._subscriptions.page(destination, None, after):
+            known.update(subscription.id for subscription in page)
+            after = page[-1].id
+        return known
+
+    def end(self, destination: Destination, subscription_id: str) -> None:
+        """Somebody removed a subscription."""
+        for push in self._following(destination):
+            if push.subscription.id == subscription_id:
+                push.end(is_told=True)
+
+    def end_all(self, destination: Destination) -> None:
+        """Somebody removed all subscriptions of a destination."""
+        for push in self._following(destination):
+            push.end(is_told=True)
+
+    def _following(self, destination: Destination) -> list[Push]:
+        entry = self._feeds.get(destination)
+        return [] if entry is None else list(entry[0].pushes)
+
+    def look_again(self) -> None:
+        """Once a second: for what is due by time alone."""
+        for feed, _ in list(self._feeds.values()):
+            feed.look_again()

@@ -1,0 +1,157 @@
+"""One subscription that is pushed to a connection."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Protocol
+
+from autobahn.websocket.protocol import PreparedMessage
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+
+from mqsvc.messaging.model import Subscription
+from mqsvc.websocket.frames import Format
+from mqsvc.websocket.notification import Notification, farewell
+from mqsvc.websocket.terms import Terms
+
+MOST_LATE = 1000
+"""Notifications out of their order that a subscription which lags can have waiting."""
+
+
+class Outlet(Protocol):
+    """Where notifications go."""
+
+    has_room: bool
+    """Whether it takes one now; otherwise it will say when it does."""
+
+    def send(self, frame: PreparedMessage) -> None:
+        """Take one."""
+
+
+class Source(Protocol):
+    """Where notifications come from: a feed."""
+
+    async def notifications(self, after: str) -> tuple[list[Notification], str, bool]:
+        """Those behind a place, where to go on, and whether there were no more."""
+
+    def join(self, push: Push) -> bool:
+        """Hand over what comes from now on, unless the push lags behind it."""
+
+    def leave(self, push: Push) -> None:
+        """Hand over nothing any more."""
+
+
+class Push:
+    """Follows a destination, at the pace of its client.
+
+    As long as the client keeps up, the feed of the destination hands over each message
+    as it comes. A client that does not, or that began in the past, *lags*: then the
+    push reads on from its own place, as much as there is room for, and keeps nothing.
+
+    :ivar place: the id of the last message that was sent.
+    """
+
+    log = Logger()
+
+    def __init__(
+        self,
+        subscription: Subscription,
+        form: Format,
+        place: str,
+        outlet: Outlet,
+        source: Source,
+    ) -> None:
+        self.subscription = subscription
+        self.place = place
+        self.is_over = False
+        self._terms = Terms.of(subscription.options)
+        self._form = form
+        self._outlet = outlet
+        self._source = source
+        self._inflight: deque[str] = deque()
+        self._late: deque[Notification] = deque(maxlen=MOST_LATE)
+        self._is_reading = False
+        self._is_lagging = True
+
+    @property
+    def needs_acknowledgement(self) -> bool:
+        """Whether its client asked for a bound of what is on the way."""
+        return self._terms.max_inflight is not None
+
+    @property
+    def _may_send(self) -> bool:
+        most = self._terms.max_inflight
+        has_credit = most is None or len(self._inflight) < most
+        return not self.is_over and has_credit and self._outlet.has_room
+
+    def take(self, notification: Notification) -> None:
+        """The next one, from the feed."""
+        if notification.id <= self.place:
+            return
+        if self._may_send:
+            self._send(notification)
+            self.place = notification.id
+            return
+        self._is_lagging = True
+        self._source.leave(self)
+
+    def take_late(self, notification: Notification) -> None:
+        """One that was delayed and left out before; it is out of order."""
+        if notification.id > self.place:
+            return
+        self._late.append(notification)
+        self.go_on()
+
+    def acknowledge(self, message_id: str) -> None:
+        """The client has this one and all before it."""
+        while self._inflight:
+            is_known = self._inflight.popleft() == message_id
+            if is_known:
+                break
+        self.go_on()
+
+    def go_on(self) -> None:
+        """There may be room again."""
+        while self._late and self._may_send:
+            self._send(self._late.popleft())
+        if self._is_lagging and not self._is_reading and self._may_send:
+            self._is_reading = True
+            reading = Deferred.fromCoroutine(self._catch_up())
+            reading.addErrback(self._stumble)
+
+    async def _catch_up(self) -> None:
+        try:
+            while self._may_send:
+                found, end, is_last = await self._source.notifications(self.place)
+                for notification in found:
+                    if not self._may_send:
+                        return
+                    self._send(notification)
+                    self.place = notification.id
+                self.place = max(self.place, end)
+                if is_last and not self.is_over and self._source.join(self):
+                    self._is_lagging = False
+                    return
+        finally:
+            self._is_reading = False
+
+    def _stumble(self, failure: object) -> None:
+        """It is tried again when there is room again, or the next second."""
+        self.log.failure("Pushing from {place} failed", failure, place=self.place)
+
+    def _send(self, notification: Notification) -> None:
+        if self.needs_acknowledgement:
+            self._inflight.append(notification.id)
+        self._outlet.send(notification.frame(self._form, self._terms.template))
+
+    def end(self, is_told: bool) -> None:
+        """Send nothing any more.
+
+        :param is_told: whether a client that knows the extensions learns of it.
+        """
+        if self.is_over:
+            return
+        if is_told and self._terms.is_extended:
+            self._outlet.send(farewell(self.subscription, self._form))
+        self.is_over = True
+        self._source.leave(self)
