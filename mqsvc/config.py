@@ -29,7 +29,9 @@ GREATEST = 2**31 - 1
 
 VARIABLE_PREFIX = "MQSVC_"
 
-RESERVED_VARIABLES = frozenset({"MQSVC_CONFIG", "MQSVC_VENV"})
+RESERVED_VARIABLES = frozenset(
+    {"MQSVC_CONFIG", "MQSVC_VENV", "MQSVC_KEYSTONE_VENV", "MQSVC_TEST_JOBS"}
+)
 """Variables that are no options: the file's name, and what the scripts use."""
 
 SERVICE_VARIABLES = ("MQSVC_SERVICE_", "MQSVC_PORT")

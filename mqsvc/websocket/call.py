@@ -22,7 +22,7 @@ class Subscriber(Protocol):
     uri: str
     """Stands for the connection in the records of its subscriptions."""
 
-    def has_room(self) -> bool:
+    def may_subscribe(self) -> bool:
         """Whether it may have one more subscription."""
 
     async def subscribe(

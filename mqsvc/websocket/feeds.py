@@ -22,6 +22,7 @@ from mqsvc.websocket.notification import Notification
 from mqsvc.websocket.push import Push
 from mqsvc.websocket.reading import MOST_AT_A_TIME, Arrivals, Reader
 from mqsvc.websocket.shapes import Ages
+from mqsvc.websocket.terms import OLDEST
 
 VERIFIED_EVERY = 1000
 """Milliseconds for which a subscription that others removed may still be pushed."""
@@ -114,6 +115,12 @@ class Feed:
         # What the feed had beyond it is not in the store any more.
         end = max(page.end, place) if page.is_last else page.end
         return found, end, page.is_last
+
+    async def has_gap(self, after: str | None) -> bool:
+        """Whether messages behind a place may be gone: the one of the place is."""
+        if after is None or after == OLDEST:
+            return False
+        return not await self.reader.exists(after)
 
     def join(self, push: Push) -> bool:
         """See :class:`~mqsvc.websocket.push.Source`."""

@@ -31,7 +31,10 @@ class MessageActions:
     def table(self) -> dict[str, Action]:
         """The actions by name."""
         paging = "marker limit echo include_claimed include_delayed wait"
-        posting, listing = Schema.of("messages", "", _KINDS), Schema.of("", paging, _KINDS)
+        posting, listing = (
+            Schema.of("messages", "", _KINDS),
+            Schema.of("", paging, _KINDS),
+        )
         one = Schema.of("message_id", "", _KINDS)
         many = Schema.of("message_ids", "", _KINDS)
         deleting = Schema.of("message_id", "claim_id", _KINDS)

@@ -39,6 +39,7 @@ class Connection(WebSocketServerProtocol):
     """A client: a :class:`~mqsvc.websocket.call.Subscriber`, and where pushes go."""
 
     factory: WebSocketFactory
+    transport: Any
 
     def __init__(self) -> None:
         super().__init__()
@@ -77,7 +78,7 @@ class Connection(WebSocketServerProtocol):
 
     def onMessage(self, payload: bytes, isBinary: bool) -> None:
         """A request came."""
-        if not self.is_up:
+        if not self.is_up or self.state != self.STATE_OPEN:
             return
         self._requests.append((payload, BINARY if isBinary else TEXT))
         self._hold_back()
@@ -164,7 +165,7 @@ class Connection(WebSocketServerProtocol):
 
     # Subscriptions.
 
-    def has_room_for_subscription(self) -> bool:
+    def may_subscribe(self) -> bool:
         """See :class:`~mqsvc.websocket.call.Subscriber`."""
         self._forget_ended()
         return len(self._pushes) < self.factory.limits.max_subscriptions
@@ -188,7 +189,7 @@ class Connection(WebSocketServerProtocol):
         # The client has to know of it before the first message comes.
         self._fresh.append(push)
         if not self.is_up:
-            await self._drop(push)
+            self.factory.tidy(self._drop(push))
         return told
 
     def acknowledge(self, subscription_id: str, message_id: str) -> bool:

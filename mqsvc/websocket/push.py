@@ -8,6 +8,7 @@ from typing import Protocol
 from autobahn.websocket.protocol import PreparedMessage
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from mqsvc.messaging.model import Subscription
 from mqsvc.websocket.frames import Format
@@ -21,8 +22,9 @@ MOST_LATE = 1000
 class Outlet(Protocol):
     """Where notifications go."""
 
-    has_room: bool
-    """Whether it takes one now; otherwise it will say when it does."""
+    @property
+    def has_room(self) -> bool:
+        """Whether it takes one now; otherwise it will say when it does."""
 
     def send(self, frame: PreparedMessage) -> None:
         """Take one."""
@@ -135,7 +137,7 @@ class Push:
         finally:
             self._is_reading = False
 
-    def _stumble(self, failure: object) -> None:
+    def _stumble(self, failure: Failure) -> None:
         """It is tried again when there is room again, or the next second."""
         self.log.failure("Pushing from {place} failed", failure, place=self.place)
 

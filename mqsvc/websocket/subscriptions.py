@@ -6,10 +6,12 @@ from typing import Any
 
 from attrs import evolve, frozen
 from msgspec import structs
+from twisted.internet.defer import Deferred
 
 from mqsvc.messaging.errors import Conflict, InvalidRequest
 from mqsvc.messaging.limits import Limits
 from mqsvc.messaging.model import Subscription
+from mqsvc.messaging.shield import shielded
 from mqsvc.messaging.subscriptions import Subscriptions
 from mqsvc.websocket.call import Action, Call
 from mqsvc.websocket.envelope import Reply
@@ -70,13 +72,26 @@ class SubscriptionActions:
         document = call.document()
         if document.get("subscriber"):
             return await self._create(self._subscriptions, call, document)
-        if not call.subscriber.has_room():
+        if not call.subscriber.may_subscribe():
             raise InvalidRequest(
                 "This connection has as many subscriptions as it may have."
             )
         Terms.of(document.get("options", {}))
         document["subscriber"] = call.subscriber.uri
-        return await self._create(self._own, call, document)
+        # Also for a client that leaves now: what is made for it is cleared away.
+        step = Deferred.fromCoroutine(self._create_own(call, document))
+        return await shielded(step)
+
+    async def _create_own(self, call: Call, document: dict[str, Any]) -> Reply:
+        reply = await self._create(self._own, call, document)
+        if reply.status != 201:
+            return reply
+        destination, created = call.destination, reply.body["subscription_id"]
+        # Who asks on the connection that is to get the messages has agreed.
+        await self._own.confirm(destination, created, {"confirmed": True})
+        subscription = await self._own.get(destination, created)
+        told = await call.subscriber.subscribe(subscription, call.form)
+        return Reply(201, {**reply.body, **told})
 
     async def _create(
         self, operations: Subscriptions, call: Call, document: dict[str, Any]
@@ -86,15 +101,8 @@ class SubscriptionActions:
             created = await operations.create(destination, document)
         except Conflict:
             return Reply(409, f"Subscription {destination.name} not created.")
-        body: dict[str, Any] = {
-            "subscription_id": created.id,
-            "message": f"Subscription {destination.name} created.",
-        }
-        if operations is self._own:
-            # Who asks on the connection that is to get the messages has agreed.
-            await operations.confirm(destination, created.id, {"confirmed": True})
-            body |= await call.subscriber.subscribe(created, call.form)
-        return Reply(201, body)
+        message = f"Subscription {destination.name} created."
+        return Reply(201, {"subscription_id": created.id, "message": message})
 
     async def page(self, call: Call) -> Reply:
         """List subscriptions."""

@@ -51,9 +51,7 @@ class Terms:
             checks.integer(inflight, "max_inflight", 1, MOST_INFLIGHT)
         after = options.get("after")
         if after is not None and not _is_position(after):
-            raise InvalidRequest(
-                f"'after' must be the id of a message, or '{OLDEST}'."
-            )
+            raise InvalidRequest(f"'after' must be the id of a message, or '{OLDEST}'.")
         template = options.get("post_data")
         return cls(inflight, after, template if isinstance(template, str) else None)
 

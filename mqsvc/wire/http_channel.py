@@ -115,13 +115,16 @@ class Channel(Protocol):
     def readConnectionLost(self) -> None:
         """The client has sent all it wants to send."""
         self._has_ended = True
-        if self._phase is _CLOSING or not self._limits.half_close:
+        if self._phase is _CLOSING:
             self.transport.loseConnection()
+        elif not self._limits.half_close:
+            self.hang_up()
         elif self._phase is not _WORK and not self._is_stalled:
             self._read()
 
     def writeConnectionLost(self) -> None:
-        """The client knows that no more answers come."""
+        """All is sent, and the client knows that nothing follows."""
+        self._set_deadline(self._limits.linger_time)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """The client is gone."""
@@ -177,6 +180,10 @@ class Channel(Protocol):
     def begin_producing(self, producer: IProducer, streaming: bool) -> None:
         """Let somebody else write as fast as the client takes it."""
         self.transport.unregisterProducer()
+        # From here on it is the producer that is told when to pause.
+        self._is_stalled = False
+        self.deadline = inf
+        self._resume_reading()
         self.transport.registerProducer(producer, streaming)
 
     def end_producing(self) -> None:
@@ -195,7 +202,7 @@ class Channel(Protocol):
         """Close as soon as everything that has begun is answered."""
         self._is_last = True
         self.persists = False
-        if self._phase is _HEAD and not self._unread:
+        if self._phase is _HEAD and not self._checked:
             self.hang_up()
 
     def expired(self) -> None:
@@ -204,7 +211,7 @@ class Channel(Protocol):
             self.transport.abortConnection()
         elif self._phase is _BODY:
             self._refuse(too_slow("body"))
-        elif self._unread:
+        elif self._checked:
             self._refuse(too_slow("request"))
         else:
             self.hang_up()
@@ -218,9 +225,9 @@ class Channel(Protocol):
         if self._phase is _CLOSING:
             return
         self._phase, self._unread, self._incoming = _CLOSING, b"", None
-        self._set_deadline(self._limits.linger_time)
-        self.transport.unregisterProducer()
+        self._set_deadline(self._limits.stalled_time)
         transport = self.transport
+        transport.unregisterProducer()
         can_half_close = IHalfCloseableDescriptor.providedBy(transport)
         if self.is_secure or self._has_ended or not can_half_close:
             transport.loseConnection()

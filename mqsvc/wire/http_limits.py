@@ -28,7 +28,8 @@ class HTTPLimits:
     :ivar head_time: for a head once its first byte was there.
     :ivar body_time: for a body, to which one second is added for every
         ``least_rate`` bytes that have come.
-    :ivar stalled_time: without taking an answer.
+    :ivar stalled_time: for a client to take what was written, once it is more than
+        the socket takes; also what is left when the connection is to be closed.
     :ivar linger_time: for a client to close after we have.
     :ivar half_close: whether a client that shut down its sending side is still there
         to be answered; otherwise it counts as gone.

@@ -235,7 +235,10 @@ class LeanRequest(Request):
                 "notifyFinish() tells of that."
             )
         if not self.startedWriting:
-            self._start(b"", self._declared_length() or 0)
+            length = self._declared_length()
+            # To HEAD a length is said when it is known, and none otherwise.
+            is_known = length is not None or self._head.method == b"HEAD"
+            self._start(b"", length if is_known else 0)
         self._end(channel)
         self.finished = 1
         self.channel = None
@@ -252,7 +255,8 @@ class LeanRequest(Request):
             self.channel.hang_up()
         else:
             self.responseHeaders = Headers()
-            self._take(self._described(500, "Internal server error", "See the log."))
+            title, advice = "Internal server error", "This is a fault of the server."
+            self._take(self._described(500, title, advice))
         return reason
 
     def connectionLost(self, reason: Failure) -> None:
@@ -286,7 +290,7 @@ class LeanRequest(Request):
             raise TypeError(f"An answer is bytes or NOT_DONE_YET, not {type(body)}.")
         if self.startedWriting or self.channel is None:
             self.write(body)
-        else:
+        elif body:
             self._start(body, len(body))
         self.finish()
 
@@ -319,7 +323,7 @@ class LeanRequest(Request):
 
     def _start_without_body(self, length: int | None, size: int) -> None:
         self._is_without_body = True
-        if self.code == 204 or (self.code == 304 and length is None):
+        if self.code in _WITHOUT_BODY:
             self._write_head(b"", b"")
         elif length is not None:
             self._write_head(b"", b"Content-Length: %d\r\n" % length)
