@@ -93,6 +93,10 @@ class Connection(WebSocketServerProtocol):
         if not self.is_up:
             return
         self.is_up = False
+        if self.closeHandshakeTimeoutCall is not None:
+            # Autobahn would keep the connection in memory until then.
+            self.closeHandshakeTimeoutCall.cancel()
+            self.closeHandshakeTimeoutCall = None
         self._requests.clear()
         self._session.end()
         if self._answering is not None:

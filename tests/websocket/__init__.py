@@ -1,0 +1,1 @@
+"""The WebSocket API over real sockets."""
