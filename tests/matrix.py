@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from attrs import frozen
-from twisted.trial.unittest import SkipTest, TestCase
+from twisted.trial.unittest import TestCase
 
 from mqsvc.messaging.model import Pool
 from mqsvc.storage.interfaces import IManagementStore
 from tests import rest
-from tests.rest.server import RestTestCase
+from tests.rest.server import PoolingTestCase, RestTestCase
 from tests.servers.mariadb import shared_mariadb
 from tests.servers.mongodb import stand_alone
 from tests.servers.postgresql import shared_postgresql
@@ -28,14 +28,8 @@ from tests.servers.redis import shared_redis
 
 POOLS = ("one", "two")
 
-NOT_POOLED = {
-    ("DeadLetterTests", "test_same_poster"): (
-        "a dead letter that goes to another pool belongs to no client"
-    ),
-    ("HealthTests", "test_health"): "with pools each of them is reported on",
-    ("ReservedTests", "test_good"): "with pools a flavor must exist",
-}
-"""Tests of what is otherwise with pools, by class and name, and why."""
+ON_FILES = frozenset(("FileTests", "RotationTests"))
+"""Cases that look at the files of the embedded store, or start on them again."""
 
 TEST_SECONDS = 120
 """For a test, since some stores take longer than the embedded one."""
@@ -153,13 +147,22 @@ def rest_tests(
     made = {}
     for case in _rest_cases():
         subject = case.__module__.rpartition(".test_")[2]
-        if subject in without:
+        if subject in without or not _fits(case, combination):
             continue
         name = f"{subject}_{case.__name__}"
         made[name] = _on_stores(case, combination)
         made[name].__name__ = made[name].__qualname__ = name
         made[name].__module__ = module
     return made
+
+
+def _fits(case: type[RestTestCase], combination: Combination) -> bool:
+    """Whether a case is not about certain stores, or about there being no pools."""
+    if case.__name__ in ON_FILES:
+        return False
+    has_own_pools = issubclass(case, PoolingTestCase)
+    is_about_none = case.__name__.startswith("WithoutPooling")
+    return not (combination.pooled and (has_own_pools or is_about_none))
 
 
 def _rest_cases() -> list[type[RestTestCase]]:
@@ -193,17 +196,4 @@ def _on_stores(case: type[RestTestCase], combination: Combination) -> type[TestC
                     await store.put_pool(pool)
 
     said = {"__doc__": case.__doc__, "timeout": TEST_SECONDS}
-    made = type(case.__name__, (Stores, case, Pools), said)
-    if combination.pooled:
-        _leave_out(made, case)
-    return made
-
-
-def _leave_out(made: type[TestCase], case: type[TestCase]) -> None:
-    for (name, test), reason in NOT_POOLED.items():
-        if name == case.__name__:
-
-            def skipped(self: TestCase, reason: str = reason) -> None:
-                raise SkipTest(reason)
-
-            setattr(made, test, skipped)
+    return type(case.__name__, (Stores, case, Pools), said)

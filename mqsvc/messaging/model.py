@@ -8,7 +8,7 @@ epoch (exact in every store, also in Lua and JSON); a span (``ttl``, ``delay``,
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from attrs import field, frozen
@@ -17,10 +17,15 @@ JsonObject = Mapping[str, Any]
 
 
 class Kind(enum.StrEnum):
-    """What a destination is; its value is part of what stores keep."""
+    """What a destination is; its value is part of what stores keep.
+
+    Clients can name queues and topics only; the others are the service's own.
+    """
 
     QUEUE = "queue"
     TOPIC = "topic"
+    OUTBOX = "outbox"
+    DELIVERY = "delivery"
 
 
 @frozen
@@ -95,6 +100,17 @@ class NewMessage:
     ttl: int
     delay: int = 0
     encrypt: bool = False
+
+
+@frozen
+class Posting:
+    """Messages for a destination.
+
+    :ivar messages: at least one.
+    """
+
+    destination: Destination
+    messages: Sequence[NewMessage]
 
 
 @frozen

@@ -27,6 +27,7 @@ from mqsvc.messaging.model import (
     Destination,
     Message,
     NewMessage,
+    Posting,
     Selection,
     StoredMessage,
 )
@@ -61,19 +62,29 @@ class Encryption(Stage):
         messages: Sequence[NewMessage],
         client_id: str,
         now: int,
+        also: Posting | None = None,
     ) -> Deferred[list[str]]:
         """Seal first; without a key nothing is stored that asks for one."""
-        if any(message.encrypt for message in messages):
-            if not self.can_encrypt:
-                return fail(
-                    StoreUnavailable("The server has no key to encrypt messages with.")
-                )
-            messages = [self._sealed(destination, message) for message in messages]
-        return super().post(destination, messages, client_id, now)
+        try:
+            sealed = self._sealed(destination, messages)
+            if also is not None:
+                further = self._sealed(also.destination, also.messages)
+                also = evolve(also, messages=further)
+        except StoreUnavailable:
+            return fail()
+        return super().post(destination, sealed, client_id, now, also)
 
-    def _sealed(self, destination: Destination, message: NewMessage) -> NewMessage:
-        if not message.encrypt:
-            return message
+    def _sealed(
+        self, destination: Destination, messages: Iterable[NewMessage]
+    ) -> list[NewMessage]:
+        return [
+            self._seal(destination, message) if message.encrypt else message
+            for message in messages
+        ]
+
+    def _seal(self, destination: Destination, message: NewMessage) -> NewMessage:
+        if not self.can_encrypt:
+            raise StoreUnavailable("The server has no key to encrypt messages with.")
         return evolve(message, body=self._keys.seal(destination.project, message.body))
 
     def page(

@@ -34,6 +34,7 @@ from mqsvc.messaging.model import (
     Message,
     NewMessage,
     Pool,
+    Posting,
     Record,
     Selection,
     Stats,
@@ -71,12 +72,16 @@ class IMessageStore(IStore):
         messages: Sequence[NewMessage],
         client_id: str,
         now: int,
+        also: Posting | None = None,
     ) -> Deferred[list[str]]:
         """Append messages in their order, all or none.
 
         :param messages: at least one.
         :param client_id: the poster, any text up to 64 characters.
-        :return: fires with the ids, in the same order.
+        :param also: further messages of the same poster for another destination of
+            this store, never the destination itself: appended in the same step, all
+            of both or none.
+        :return: fires with the ids of ``messages``, in the same order.
         """
 
     def page(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Mapping
 from typing import Any
 
 from attrs import field, frozen
@@ -15,8 +15,7 @@ DATABASE = "mqsvc"
 """The database of a URI that names none."""
 
 _SECURE = ("tls", "ssl")
-_MECHANISM = "SCRAM-SHA-1"
-"""What every user of the driver can log in with."""
+_MECHANISMS = ("SCRAM-SHA-256", "SCRAM-SHA-1")
 
 
 @frozen
@@ -25,6 +24,7 @@ class Address:
 
     :ivar uri: as configured; may hold a password.
     :ivar hosts: what may be shown of it.
+    :ivar host_count: how many servers it names.
     :ivar credentials: database, name and password of the user, if there is one.
     :ivar mechanism: how the user logs in; ``DEFAULT`` is by what the server has.
     :ivar write_concern: acknowledged by a majority, and in its journal, unless the
@@ -34,6 +34,7 @@ class Address:
 
     uri: str = field(repr=False)
     hosts: str
+    host_count: int
     database: str
     credentials: tuple[str, str, str] | None = field(repr=False)
     mechanism: str
@@ -47,10 +48,9 @@ class Address:
         return {"level": "majority" if majority else "local"}
 
 
-def read_uri(uri: str, *more_mechanisms: str) -> Address:
+def read_uri(uri: str) -> Address:
     """The address that a URI stands for.
 
-    :param more_mechanisms: ways to log in that the caller knows.
     :raise StoreOpenError: it is malformed, or asks for what cannot be done.
     """
     if uri.startswith("mongodb+srv:"):
@@ -62,10 +62,11 @@ def read_uri(uri: str, *more_mechanisms: str) -> Address:
     except (PyMongoError, ValueError) as error:
         raise StoreOpenError(f"this URI cannot be used: {_first_line(error)}") from None
     options = {name.lower(): value for name, value in parsed["options"].items()}
-    _check(options, (_MECHANISM, *more_mechanisms))
+    _check(options)
     return Address(
         uri=uri,
         hosts=",".join(f"{host}:{port}" for host, port in parsed["nodelist"]),
+        host_count=len(parsed["nodelist"]),
         database=parsed["database"] or DATABASE,
         credentials=_credentials(parsed, options),
         mechanism=options.get("authmechanism", "DEFAULT"),
@@ -79,16 +80,29 @@ def read_uri(uri: str, *more_mechanisms: str) -> Address:
     )
 
 
-def _check(options: dict[str, Any], mechanisms: Collection[str]) -> None:
+def refuse_router(hello: Mapping[str, Any]) -> None:
+    """Go on if it is a server that answers; a router hides which server does.
+
+    :param hello: its answer to the command of that name.
+    :raise StoreOpenError: it is a router.
+    """
+    if hello.get("msg") == "isdbgrid":
+        raise StoreOpenError(
+            "this is a router (mongos) of a sharded cluster, which no store can be "
+            "kept behind: name a server or the members of a replica set themselves"
+        )
+
+
+def _check(options: dict[str, Any]) -> None:
     if any(options.get(name) for name in _SECURE):
         raise StoreOpenError(
             "this version speaks no TLS with MongoDB: reach the server through a "
             "private network or a TLS tunnel, and leave tls out of the URI"
         )
-    if options.get("authmechanism", "DEFAULT") not in {"DEFAULT", *mechanisms}:
+    if options.get("authmechanism", "DEFAULT") not in {"DEFAULT", *_MECHANISMS}:
         raise StoreOpenError(
-            f"of MongoDB's ways to log in this store knows {' and '.join(mechanisms)} "
-            "only: leave authMechanism out of the URI and let the user have that"
+            f"this version logs in to MongoDB with {' or '.join(_MECHANISMS)} only: leave "
+            "authMechanism out of the URI and let the user have one of them"
         )
     if options.get("readpreference", "primary") not in {"primary", 0}:
         raise StoreOpenError(

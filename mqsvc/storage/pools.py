@@ -31,6 +31,7 @@ from mqsvc.messaging.model import (
     JsonObject,
     Message,
     NewMessage,
+    Posting,
     Selection,
     Stats,
     StoredMessage,
@@ -232,10 +233,16 @@ class PooledMessages(Service):
         messages: Sequence[NewMessage],
         client_id: str,
         now: int,
+        also: Posting | None = None,
     ) -> Deferred[list[str]]:
-        """In the pool of the destination, as everything below."""
+        """In the pool of the destination, as everything below.
+
+        What else is posted in the same step goes to that pool too, wherever the other
+        destination is found by itself.
+        """
         return self._in_pool_of(
-            destination, lambda store: store.post(destination, messages, client_id, now)
+            destination,
+            lambda store: store.post(destination, messages, client_id, now, also),
         )
 
     def page(

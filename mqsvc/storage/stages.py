@@ -20,6 +20,7 @@ from mqsvc.messaging.model import (
     Destination,
     Message,
     NewMessage,
+    Posting,
     Selection,
     Stats,
     StoredMessage,
@@ -71,9 +72,10 @@ class Stage(Service):
         messages: Sequence[NewMessage],
         client_id: str,
         now: int,
+        also: Posting | None = None,
     ) -> Deferred[list[str]]:
         """Append messages."""
-        return self.next_store.post(destination, messages, client_id, now)
+        return self.next_store.post(destination, messages, client_id, now, also)
 
     def page(
         self, destination: Destination, selection: Selection, now: int
@@ -194,9 +196,13 @@ class MessageFilter(Stage):
         messages: Sequence[NewMessage],
         client_id: str,
         now: int,
+        also: Posting | None = None,
     ) -> Deferred[list[str]]:
-        """Post what is left of the messages; nothing is sent on when nothing is."""
-        return maybeDeferred(self._post, destination, messages, client_id, now)
+        """Post what is left of the messages; nothing is sent on when nothing is.
+
+        What goes elsewhere in the same step is no client's, and goes as it is.
+        """
+        return maybeDeferred(self._post, destination, messages, client_id, now, also)
 
     def _post(
         self,
@@ -204,12 +210,13 @@ class MessageFilter(Stage):
         messages: Sequence[NewMessage],
         client_id: str,
         now: int,
+        also: Posting | None = None,
     ) -> Deferred[list[str]]:
         filtered = (self.on_post(destination, message) for message in messages)
         kept = [message for message in filtered if message is not None]
         if not kept:
             return succeed([])
-        return super().post(destination, kept, client_id, now)
+        return super().post(destination, kept, client_id, now, also)
 
     def page(
         self, destination: Destination, selection: Selection, now: int

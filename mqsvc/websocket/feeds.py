@@ -91,6 +91,9 @@ class Feed:
                 notification = self._notification(message)
                 for push in list(self._live):
                     push.take(notification)
+            for push in self._live:
+                # Also past what was left out, which comes when it is due.
+                push.place = max(push.place, page.end)
 
     async def _hand_over_late(self) -> None:
         for message in await self.reader.due():

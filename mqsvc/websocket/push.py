@@ -50,7 +50,7 @@ class Push:
     as it comes. A client that does not, or that began in the past, *lags*: then the
     push reads on from its own place, as much as there is room for, and keeps nothing.
 
-    :ivar place: the id of the last message that was sent.
+    :ivar place: the id of a message; it and all before it need not be looked at again.
     """
 
     log = Logger()

@@ -14,7 +14,7 @@ from twisted.internet.interfaces import (
     IReactorTime,
 )
 from twisted.internet.protocol import ServerFactory
-from twisted.web.http import RESPONSES, datetimeToString
+from twisted.web.http import datetimeToString
 from twisted.web.resource import IResource, getChildForRequest
 
 from mqsvc.wire.http_channel import Channel
@@ -113,7 +113,7 @@ class HTTPFactory(ServerFactory[Channel]):
         return (
             b"%bContent-Type: application/json\r\n"
             b"Content-Length: %d\r\nConnection: close\r\n\r\n%b"
-            % (self.beginning(status, RESPONSES[status]), len(body), body)
+            % (self.beginning(status, refusal.title.encode()), len(body), body)
         )
 
     def _look_through(self) -> None:

@@ -129,11 +129,11 @@ class Channel(Protocol):
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """The client is gone."""
         self._phase, self._unread, self.deadline = _CLOSING, b"", inf
-        self.factory.closed(self)
         request, self._request = self._request, None
         if request is not None:
             self.factory.requests_in_flight -= 1
             request.connectionLost(reason)
+        self.factory.closed(self)
 
     def pauseProducing(self) -> None:
         """The client does not take its answers."""

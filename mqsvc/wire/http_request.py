@@ -204,7 +204,7 @@ class LeanRequest(Request):
         except UnsupportedMethod as error:
             allowed = error.allowedMethods
         if self.method != b"HEAD" or b"GET" not in allowed:
-            self.setHeader(b"Allow", b", ".join(allowed))
+            self.setHeader(b"Allow", b", ".join(sorted(allowed)))
             return self._described(405, "Method not allowed", "See the header Allow.")
         self.method = b"GET"
         try:

@@ -29,7 +29,6 @@ from mqsvc.storage.management.mongodb_calls import (
     CONNECTIONS,
     Calls,
     Step,
-    connect,
 )
 from mqsvc.storage.management.mongodb_schema import (
     DESTINATIONS,
@@ -37,6 +36,7 @@ from mqsvc.storage.management.mongodb_schema import (
     SCHEMA,
     SUBSCRIPTIONS,
 )
+from mqsvc.storage.mongodb_connections import Connections
 from mqsvc.storage.mongodb_uri import read_uri
 from tests.live import free_port
 from tests.on_servers.test_management_postgresql import (
@@ -413,7 +413,8 @@ class PlacementTests(MongoDBTestCase):
     def setUp(self) -> None:
         """Connect to the database without a store, too."""
         super().setUp()
-        connection = connect(read_uri(stand_alone().uri(self.name)))
+        address = read_uri(stand_alone().uri(self.name))
+        connection = Connections(address, 1, reactor)
         self.addCleanup(connection.disconnect)
         self.calls = connection[self.name]
         self.revisions = count(1)

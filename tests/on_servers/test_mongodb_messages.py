@@ -46,7 +46,6 @@ from mqsvc.storage.messages.mongodb import MongoMessageStore, open_mongodb_messa
 from mqsvc.storage.messages.mongodb_client import POOL_SIZE, MongoClient
 from mqsvc.storage.messages.mongodb_commands import Connection, Interrupted
 from mqsvc.storage.messages.mongodb_lanes import TIMEOUT
-from mqsvc.storage.messages.mongodb_login import Scram
 from mqsvc.storage.messages.mongodb_notes import View, key_of
 from mqsvc.storage.messages.mongodb_schema import (
     CLAIMS,
@@ -54,6 +53,7 @@ from mqsvc.storage.messages.mongodb_schema import (
     INDEXES,
     MESSAGES,
 )
+from mqsvc.storage.mongodb_login import Scram
 from mqsvc.storage.mongodb_uri import Address, read_uri
 from tests.live import CHECKOUT, free_port
 from tests.servers.mongodb import MongoServer, set_of_one, set_of_three, stand_alone
@@ -234,7 +234,7 @@ class CrashTests(StoreTests, TestCase):
             await self.store.clear(GRAVEYARD)
             ids, claim_id = await self.prepare()
             before = await self.seen()
-            client = DyingClient(self.store._client._address, INDEXES)
+            client = DyingClient(self.store._client._address, INDEXES, reactor)
             dying = MongoMessageStore(client, reactor, random.getrandbits)
             dying.startService()
             await dying.page(ORDERS, Selection(1), self.now)
@@ -348,7 +348,7 @@ class CrashTests(StoreTests, TestCase):
         """What a dead process left to do does not keep an empty destination alive."""
         await self.post("1")
         for commands in range(5):
-            client = DyingClient(self.store._client._address, INDEXES)
+            client = DyingClient(self.store._client._address, INDEXES, reactor)
             dying = self.start(MongoMessageStore(client, reactor, random.getrandbits))
             await dying.page(ORDERS, Selection(1), self.now)
             client.commands = commands
@@ -395,7 +395,7 @@ class RivalTests(StoreTests, TestCase):
 
     def slow(self, meanwhile: Callable[[], Any]) -> MongoMessageStore:
         """Another store on the same messages, that is overtaken once."""
-        client = SlowClient(self.store._client._address, INDEXES)
+        client = SlowClient(self.store._client._address, INDEXES, reactor)
         client.meanwhile = meanwhile
         store = MongoMessageStore(client, reactor, random.getrandbits)
         self.start(store)
@@ -489,7 +489,7 @@ class RivalTests(StoreTests, TestCase):
         await self.post("old", to=GRAVEYARD)
         worn = await self.claim()
         await self.store.release(ORDERS, worn.id, self.now)
-        client = SlowClient(self.store._client._address, INDEXES)
+        client = SlowClient(self.store._client._address, INDEXES, reactor)
         store = self.start(MongoMessageStore(client, reactor, random.getrandbits))
         pages = []
 
@@ -547,7 +547,7 @@ class LostAnswerTests(StoreTests, TestCase):
 
     async def assert_once(self, failure: Exception, *, is_sent: bool) -> None:
         """What a group wants is done once, whatever became of the first attempt."""
-        client = DeafClient(self.store._client._address, INDEXES)
+        client = DeafClient(self.store._client._address, INDEXES, reactor)
         store = self.start(MongoMessageStore(client, reactor, random.getrandbits))
         (first,) = await store.post(ORDERS, [NewMessage(b"0", 60)], "bob", self.now)
         client.failure, client.is_sent = failure, is_sent

@@ -7,8 +7,8 @@ from tests.rest.server import RestTestCase
 PATH = "/v2/queues/q/claims"
 
 
-class DeadLetterTests(RestTestCase):
-    """``_max_claim_count`` and ``_dead_letter_queue``."""
+class DeadLettersTestCase(RestTestCase):
+    """Steps of these tests."""
 
     async def _rule(self, count: int, **more: int) -> None:
         await self.create("q", _max_claim_count=count, _dead_letter_queue="d", **more)
@@ -18,6 +18,10 @@ class DeadLetterTests(RestTestCase):
             claim = await self.claim("q", ttl=60, limit=limit)
             self.assertTrue(claim.messages)
             self.clock.advance(60)
+
+
+class DeadLetterTests(DeadLettersTestCase):
+    """``_max_claim_count`` and ``_dead_letter_queue``."""
 
     async def test_moves(self) -> None:
         """After N deliveries the next claim moves the message instead."""
@@ -147,16 +151,6 @@ class DeadLetterTests(RestTestCase):
         self.assertEqual("", (await self.claim("d")).id)
         self.assertEqual(["x"], await self.listed("last"))
 
-    async def test_same_poster(self) -> None:
-        """The poster does not see its own message there either, unless it asks."""
-        await self._rule(1)
-        await self.post("q", "x", client="3" * 32)
-        await self._deliver(1)
-        await self.claim("q")
-        path = "/v2/queues/d/messages"
-        answer = await self.call("GET", path, client="3" * 32)
-        self.assertEqual([], answer.json["messages"])
-
     async def test_both_keys_are_needed(self) -> None:
         """One of the keys alone, or null, moves nothing."""
         for metadata in (
@@ -199,3 +193,17 @@ class DeadLetterTests(RestTestCase):
         await self.claim("q")
         await self.call("DELETE", "/v2/queues/q")
         self.assertEqual(["x"], await self.listed("d"))
+
+
+class WithoutPoolingTests(DeadLettersTestCase):
+    """Dead letters that stay in their store; those that leave it lose their poster."""
+
+    async def test_same_poster(self) -> None:
+        """The poster does not see its own message there either, unless it asks."""
+        await self._rule(1)
+        await self.post("q", "x", client="3" * 32)
+        await self._deliver(1)
+        await self.claim("q")
+        path = "/v2/queues/d/messages"
+        answer = await self.call("GET", path, client="3" * 32)
+        self.assertEqual([], answer.json["messages"])

@@ -178,7 +178,7 @@ class NoHealthTests(RestTestCase):
         await self.refuses(404, "404 Not Found", requests)
 
 
-class HealthTests(RestTestCase):
+class WithoutPoolingHealthTests(RestTestCase):
     """``/v2/health`` in the admin mode."""
 
     settings = ("admin_mode=true",)

@@ -18,7 +18,6 @@ GOOD: list[tuple[str, Any]] = [
     *(("_max_claim_count", value) for value in (1, 10, 1000, None)),
     *(("_enable_encrypt_messages", value) for value in (False, None)),
     *(("_retry_policy", value) for value in ({}, None)),
-    ("_flavor", "anything, while there are no pools"),
     ("_other", {"free": ["form"]}),
 ]
 
@@ -82,6 +81,11 @@ class ReservedTests(RestTestCase):
             self.assertEqual(
                 value or DEFAULTS.get(key, value), found[key], (key, value)
             )
+
+    async def test_flavor_of_none(self) -> None:
+        """A flavor may be null: none."""
+        answer = await self.call("PUT", PATH, json={"_flavor": None})
+        self.expect(answer, 201)
 
     async def test_bad(self) -> None:
         """Each key refuses what is outside of its bounds or of another type."""
@@ -383,3 +387,13 @@ class SizeTests(RestTestCase):
         requests.append(asking("PATCH", PATH, raw=b" " * 65537, headers=headers))
         await self.refuses(400, "Invalid API request", requests)
         self.assertEqual(["q"], await self.queue_names())
+
+
+class WithoutPoolingTests(RestTestCase):
+    """What is free while there are no pools."""
+
+    async def test_flavor(self) -> None:
+        """A flavor is a key like any other."""
+        await self.create("q", _flavor="anything")
+        found = (await self.call("GET", PATH)).json
+        self.assertEqual("anything", found["_flavor"])

@@ -12,9 +12,9 @@ from twisted.internet.defer import Deferred, DeferredList, TimeoutError, fail, s
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from txmongo.connection import ConnectionPool
 
 from mqsvc.messaging.errors import StoreUnavailable
+from mqsvc.storage.mongodb_connections import Connections
 from mqsvc.storage.mongodb_uri import Address
 
 Database = Any
@@ -29,9 +29,6 @@ CALL_SECONDS = 10
 """How long an operation may take. While a replica set elects a primary it waits."""
 
 CONNECTIONS = 4
-
-RECONNECT_SECONDS = 2
-"""The longest pause between two attempts to connect, and how long one takes."""
 
 _OUTAGES = (
     PyMongoError,
@@ -48,7 +45,7 @@ class Calls:
     :class:`~mqsvc.messaging.errors.StoreUnavailable` and is logged; the next call
     tries anew.
 
-    :param clock: measures how long a call takes.
+    :param clock: measures how long a call takes, and waits for a connection.
     """
 
     log = Logger()
@@ -61,7 +58,7 @@ class Calls:
 
     def start(self) -> None:
         """Connect, and take calls from now on."""
-        self._pool = connect(self._address)
+        self._pool = Connections(self._address, CONNECTIONS, self._clock)
 
     def stop(self) -> Deferred[None]:
         """Take no more calls; fires when those underway are done."""
@@ -131,20 +128,6 @@ class Calls:
             self.log.error("The management store failed: {reason}", reason=reason)
             return Failure(StoreUnavailable())
         return outcome
-
-
-def connect(address: Address) -> Any:
-    """Connections that are being made, and made again whenever they are lost."""
-    pool = ConnectionPool(
-        address.uri,
-        pool_size=CONNECTIONS,
-        retry_delay=RECONNECT_SECONDS,
-        max_delay=RECONNECT_SECONDS,
-        **address.write_concern,
-    )
-    if address.credentials is not None:
-        pool.authenticate(*address.credentials)
-    return pool
 
 
 def reason_of(error: BaseException) -> str:

@@ -21,7 +21,7 @@ from pymongo.errors import PyMongoError
 from mqsvc.messaging.model import Destination
 from mqsvc.storage.errors import SchemaTooNew, StoreOpenError
 from mqsvc.storage.management.mongodb_calls import reason_of
-from mqsvc.storage.mongodb_uri import Address
+from mqsvc.storage.mongodb_uri import Address, refuse_router
 
 DESTINATIONS = "management_destinations"
 SUBSCRIPTIONS = "management_subscriptions"
@@ -77,6 +77,7 @@ def prepare(address: Address) -> None:
 
 
 def _prepare(database: blocking.Database[dict[str, Any]], address: Address) -> None:
+    refuse_router(database.command("hello"))
     schema = database[SCHEMA].find_one({"_id": "version"}) or {"number": 0}
     if schema["number"] > VERSION:
         where = f"mongodb://{address.hosts}/{address.database}"

@@ -36,7 +36,6 @@ from mqsvc.storage.messages.mongodb_commands import Connection, together
 from mqsvc.storage.messages.mongodb_draft import Part
 from mqsvc.storage.messages.mongodb_lanes import Attempt, Calls, Lanes
 from mqsvc.storage.messages.mongodb_ledger import Ledger, Overtaken, Plan, Question
-from mqsvc.storage.messages.mongodb_login import SCRAM_SHA_256
 from mqsvc.storage.messages.mongodb_notes import Step, View
 from mqsvc.storage.messages.mongodb_parts import Append, Delete, Lend, Pop
 from mqsvc.storage.messages.mongodb_schema import INDEXES
@@ -53,7 +52,7 @@ def open_mongodb_messages(uri: str, reactor: IReactorTime) -> MongoMessageStore:
     :raise StoreOpenError: the URI cannot be used; the text says why. Whether a server
         answers only shows when the store is used.
     """
-    client = MongoClient(read_uri(uri, SCRAM_SHA_256), INDEXES)
+    client = MongoClient(read_uri(uri), INDEXES, reactor)
     return MongoMessageStore(client, reactor, SystemRandom().getrandbits)
 
 

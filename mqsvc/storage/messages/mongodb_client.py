@@ -16,17 +16,14 @@ from weakref import WeakKeyDictionary
 from attrs import frozen
 from pymongo.errors import ConnectionFailure
 from twisted.internet.error import ConnectError, ConnectionClosed
-from txmongo.connection import ConnectionPool
+from twisted.internet.interfaces import IReactorTime
 
 from mqsvc.storage.messages.mongodb_commands import Connection, Document, Interrupted
-from mqsvc.storage.messages.mongodb_login import log_in_as_the_server_likes
+from mqsvc.storage.mongodb_connections import Connections
 from mqsvc.storage.mongodb_uri import Address
 
 POOL_SIZE = 12
 """Connections to the primary. A server runs the commands of one in their order."""
-
-RECONNECT_SECONDS = 1.0
-PING_SECONDS = 2
 
 
 @frozen
@@ -45,13 +42,18 @@ class MongoClient:
     """The connections of one process to a server or replica set.
 
     :param indexes: for each collection its indexes, as for ``createIndexes``.
+    :param clock: for the time that somebody may wait for a connection.
     """
 
     def __init__(
-        self, address: Address, indexes: Mapping[str, Sequence[Document]]
+        self,
+        address: Address,
+        indexes: Mapping[str, Sequence[Document]],
+        clock: IReactorTime,
     ) -> None:
         self._address = address
         self._indexes = indexes
+        self._clock = clock
         self._pool: Any = None
         self._prepared = False
         self._moments = count()
@@ -60,18 +62,7 @@ class MongoClient:
     def start(self) -> None:
         """Begin to connect, and go on until it works."""
         self._prepared = False
-        self._pool = ConnectionPool(
-            self._address.uri,
-            pool_size=POOL_SIZE,
-            retry_delay=RECONNECT_SECONDS,
-            max_delay=RECONNECT_SECONDS,
-            ping_interval=PING_SECONDS,
-            ping_timeout=PING_SECONDS * 2,
-        )
-        log_in_as_the_server_likes(self._pool)
-        if self._address.credentials is not None:
-            credentials = self._address.credentials
-            self._pool.authenticate(*credentials, self._address.mechanism)
+        self._pool = Connections(self._address, POOL_SIZE, self._clock)
 
     async def stop(self) -> None:
         """Disconnect."""
@@ -83,13 +74,12 @@ class MongoClient:
         """A connection to the primary, when there is one.
 
         :raise Interrupted: it broke while it was made.
+        :raise StoreUnavailable: there is nobody to connect to.
         """
         try:
             protocol = await self._pool.getprotocol()
         except (ConnectionFailure, ConnectionClosed, ConnectError) as error:
             raise Interrupted(str(error)) from error
-        if protocol is None:
-            raise Interrupted("the connection is lost again")
         connection = self._connection(protocol)
         if protocol not in self._since:
             await self._welcome(protocol, connection)

@@ -76,9 +76,6 @@ class Connection:
             last.
         :raise OperationFailure: the server refuses it.
         """
-        if not self.protocol.transport.connected:
-            # txmongo would wait for an answer for ever.
-            raise Interrupted("the connection was lost before")
         self.sent += 1
         message = Msg.create({name: target, **body, "$db": self._address.database})
         try:

@@ -28,6 +28,7 @@ from mqsvc.messaging.model import (
     Destination,
     Message,
     NewMessage,
+    Posting,
     Selection,
     Stats,
     StoredMessage,
@@ -167,15 +168,21 @@ class RedisMessageStore(Service):
         messages: Sequence[NewMessage],
         client_id: str,
         now: int,
+        also: Posting | None = None,
     ) -> Deferred[list[str]]:
         """Append messages."""
-        new = [(each.ttl, each.delay, self._random()) for each in messages]
+        postings = [Posting(destination, messages), *([] if also is None else [also])]
+        new = [
+            [(each.ttl, each.delay, self._random()) for each in posting.messages]
+            for posting in postings
+        ]
         return self._run(
             "post",
             destination,
-            {"now": now, "client": client_id, "messages": new},
+            {"now": now, "client": client_id, "postings": new},
             list[str],
-            [each.body for each in messages],
+            [each.body for posting in postings for each in posting.messages],
+            targets=[each.destination for each in postings[1:]],
         )
 
     def page(

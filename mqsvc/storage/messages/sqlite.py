@@ -6,6 +6,7 @@ method sends its job to the thread that may run it.
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Collection, Sequence
 from random import SystemRandom
 
@@ -21,6 +22,7 @@ from mqsvc.messaging.model import (
     Destination,
     Message,
     NewMessage,
+    Posting,
     Selection,
     Stats,
     StoredMessage,
@@ -96,14 +98,20 @@ class SQLiteMessageStore(Service):
         messages: Sequence[NewMessage],
         client_id: str,
         now: int,
+        also: Posting | None = None,
     ) -> Deferred[list[str]]:
-        """Append messages."""
-        randoms = self._randoms(len(messages))
-        return self._writer.run(
-            lambda connection: jobs.post(
-                connection, destination, messages, client_id, now, randoms
-            )
-        )
+        """Append messages, and maybe others elsewhere, in one savepoint."""
+        postings = [Posting(destination, messages), *([] if also is None else [also])]
+        randoms = [self._randoms(len(each.messages)) for each in postings]
+
+        def job(connection: sqlite3.Connection) -> list[str]:
+            ids = [
+                jobs.post(connection, posting, client_id, now, some)
+                for posting, some in zip(postings, randoms, strict=True)
+            ]
+            return ids[0]
+
+        return self._writer.run(job)
 
     def page(
         self, destination: Destination, selection: Selection, now: int

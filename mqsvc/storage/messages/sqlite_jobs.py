@@ -23,7 +23,7 @@ from mqsvc.messaging.model import (
     DeadLetterRule,
     Destination,
     Message,
-    NewMessage,
+    Posting,
     Selection,
     Stats,
 )
@@ -52,15 +52,16 @@ MAX_PIECE = 1000
 
 def post(
     connection: sqlite3.Connection,
-    destination: Destination,
-    messages: Sequence[NewMessage],
+    posting: Posting,
     client_id: str,
     now: int,
     randoms: Sequence[int],
 ) -> list[str]:
     """Append messages; ``randoms`` are the random parts of their ids."""
     client = client_number(client_id)
-    rowid, positions, run = append(connection, destination, len(messages), client, now)
+    rowid, positions, run = append(
+        connection, posting.destination, len(posting.messages), client, now
+    )
     connection.executemany(
         sql.INSERT_MESSAGE,
         [
@@ -79,7 +80,7 @@ def post(
                 message.body,
             )
             for message, position, random in zip(
-                messages, positions, randoms, strict=True
+                posting.messages, positions, randoms, strict=True
             )
         ],
     )

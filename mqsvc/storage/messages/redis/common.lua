@@ -2,7 +2,7 @@
 -- operations share. Each operation is one script, and so atomic.
 --
 -- KEYS: the registry of housekeeping, the floor of positions, the destination, and
--- for a claim with a rule the target of dead letters. ARGV: the parameters as one
+-- the target of dead letters or the second destination of a post. ARGV: the parameters as one
 -- MessagePack map, then bodies.
 --
 -- A message is a member (its id) of one of the sorted sets ready, delayed and claimed,

@@ -21,12 +21,6 @@ LEAST_ITERATIONS = 4096
 """A server that asks for fewer is after the password."""
 
 
-def log_in_as_the_server_likes(pool: Any) -> None:
-    """Let new connections of a pool of txmongo log in as described here."""
-    for factory in pool.getprotocols():
-        factory.protocol = LoginProtocol
-
-
 class LoginProtocol(MongoProtocol):  # type: ignore[misc]  # txmongo has no types
     """A connection that logs in by the better way the server has for the user."""
 
@@ -40,6 +34,9 @@ class LoginProtocol(MongoProtocol):  # type: ignore[misc]  # txmongo has no type
         return Deferred.fromCoroutine(trial).addErrback(self._refused, username)
 
     def _refused(self, failure: Any, username: str) -> Any:
+        if not self.transport.connected:
+            # To be told so would make txmongo use the connection, although it is lost.
+            return Deferred()
         # The pool keeps the connection all the same, and says nothing.
         self.log.error(
             "MongoDB does not let user {user} in: {reason}",

@@ -1,0 +1,1 @@
+"""Telling subscribers of messages: what delivers one notification."""

@@ -1,0 +1,187 @@
+"""Connections for webhooks: to checked addresses only, kept open for the next one.
+
+A name is resolved and checked here and the connection goes to the very address that was
+checked, so that no second answer of a name server can lead it elsewhere. TLS is still
+verified against the name.
+"""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+from attrs import define, frozen
+from treq.client import HTTPClient
+from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import (
+    TCP4ClientEndpoint,
+    TCP6ClientEndpoint,
+    wrapClientTLS,
+)
+from twisted.internet.error import ConnectError, DNSLookupError
+from twisted.internet.interfaces import (
+    IProtocol,
+    IProtocolFactory,
+    IReactorTime,
+    IStreamClientEndpoint,
+)
+from twisted.web.client import URI, Agent, HTTPConnectionPool
+from twisted.web.http_headers import Headers
+from twisted.web.iweb import (
+    IAgent,
+    IAgentEndpointFactory,
+    IBodyProducer,
+    IPolicyForHTTPS,
+    IResponse,
+)
+from zope.interface import implementer
+
+from mqsvc.notification.resolving import TargetResolver
+from mqsvc.notification.target import Target
+
+CONNECT_SECONDS = 5
+"""For each address that is tried."""
+
+MOST_ADDRESSES = 3
+"""Of one name that are tried."""
+
+IDLE_SECONDS = 15
+"""How long an unused connection is kept; servers close theirs after a while, too."""
+
+KEPT_PER_HOST = 4
+
+
+@implementer(IStreamClientEndpoint)
+@frozen
+class _CheckedEndpoint:
+    """Connects to a target at one of its permitted addresses."""
+
+    _reactor: Any
+    _resolver: TargetResolver
+    _target: Target
+
+    def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
+        """Fire with a protocol, or fail as Twisted's endpoints do.
+
+        It fails with :class:`TargetRefused`, too.
+        """
+        return Deferred.fromCoroutine(self._connect(protocolFactory))
+
+    async def _connect(self, factory: IProtocolFactory) -> IProtocol:
+        found = await self._resolver.addresses(self._target)
+        failed: ConnectError | None = None
+        for address in found[:MOST_ADDRESSES]:
+            kind = TCP4ClientEndpoint if address.version == 4 else TCP6ClientEndpoint
+            endpoint = kind(
+                self._reactor, str(address), self._target.port, CONNECT_SECONDS
+            )
+            try:
+                return cast(IProtocol, await endpoint.connect(factory))
+            except ConnectError as error:
+                failed = error
+        raise failed or DNSLookupError()
+
+
+@implementer(IAgentEndpointFactory)
+@define
+class _OneRequest:
+    """The endpoints of one request, which tell whether a new connection was needed.
+
+    :ivar is_new: whether one was.
+    """
+
+    _reactor: Any
+    _resolver: TargetResolver
+    _policy: IPolicyForHTTPS
+    _target: Target
+    is_new: bool = False
+
+    def endpointForURI(self, uri: URI) -> IStreamClientEndpoint:
+        """The endpoint of the target, whatever a reader of its URL made of it."""
+        endpoint = _CheckedEndpoint(self._reactor, self._resolver, self._target)
+        if self._target.scheme == "https":
+            host = self._target.host.encode("ascii")
+            creator = self._policy.creatorForNetloc(host, self._target.port)
+            return _Noted(wrapClientTLS(creator, cast(Any, endpoint)), self)
+        return _Noted(cast(Any, endpoint), self)
+
+
+@implementer(IStreamClientEndpoint)
+@frozen
+class _Noted:
+    _endpoint: IStreamClientEndpoint
+    _request: _OneRequest
+
+    def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
+        self._request.is_new = True
+        return self._endpoint.connect(protocolFactory)
+
+
+@implementer(IAgent)
+@frozen
+class _Verbatim:
+    """An agent that asks for no compression and undoes none.
+
+    A few bytes could otherwise become a body of any size, in memory.
+    """
+
+    _agent: Agent
+
+    def request(
+        self,
+        method: bytes,
+        uri: bytes,
+        headers: Headers | None = None,
+        bodyProducer: IBodyProducer | None = None,
+    ) -> Deferred[IResponse]:
+        """See :class:`IAgent`."""
+        sent = Headers() if headers is None else headers.copy()
+        sent.removeHeader(b"accept-encoding")
+        answered = self._agent.request(method, uri, sent, bodyProducer)
+        return answered.addCallback(_as_it_came)
+
+
+def _as_it_came(response: IResponse) -> IResponse:
+    response.headers.removeHeader(b"content-encoding")
+    return response
+
+
+@frozen
+class Client:
+    """What makes one request to one target.
+
+    :ivar http: without cookies, redirects, proxies or compression of its own.
+    """
+
+    http: HTTPClient
+    _request: _OneRequest
+
+    @property
+    def is_reused(self) -> bool:
+        """Whether the request went over a connection that was already open."""
+        return not self._request.is_new
+
+
+class Connections:
+    """Open connections to webhooks, kept by scheme, host and port."""
+
+    def __init__(
+        self, reactor: Any, resolver: TargetResolver, policy: IPolicyForHTTPS
+    ) -> None:
+        self._reactor: IReactorTime = reactor
+        self._resolver = resolver
+        self._policy = policy
+        self._pool = HTTPConnectionPool(reactor)
+        self._pool.maxPersistentPerHost = KEPT_PER_HOST
+        self._pool.cachedConnectionTimeout = IDLE_SECONDS
+        self._pool.retryAutomatically = False
+
+    def client(self, target: Target) -> Client:
+        """For one request to a target."""
+        request = _OneRequest(self._reactor, self._resolver, self._policy, target)
+        agent = Agent.usingEndpointFactory(self._reactor, request, self._pool)
+        # One of its own for each request: it would keep cookies for the next one.
+        return Client(HTTPClient(_Verbatim(agent)), request)
+
+    async def close(self) -> None:
+        """Close what is kept; fires when all of it is closed."""
+        await self._pool.closeCachedConnections()
