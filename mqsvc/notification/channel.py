@@ -106,8 +106,7 @@ async def timed(clock: IReactorTime, attempt: Awaitable[Outcome]) -> Outcome:
     return evolve(outcome, duration=clock.seconds() - started)
 
 
-def reason(error: BaseException) -> str:
-    """What went wrong on a connection, in a few words."""
-    # Twisted packs what went wrong on a connection into lists of failures.
+def cause(error: BaseException) -> BaseException:
+    """What went wrong on a connection; Twisted packs that into lists of failures."""
     reasons = getattr(error, "reasons", None)
-    return reason(reasons[0].value) if reasons else type(error).__name__
+    return cause(reasons[0].value) if reasons else error

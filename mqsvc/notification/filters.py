@@ -1,9 +1,9 @@
 """``options.filter``: which messages a subscription is told of, by their bodies.
 
 A filter is an object. Each member names a member of the body and holds an array of
-conditions, one of which must hold, or a filter for the object there. All members of a
-filter must hold. A condition is a string, a number, true, false or null, for equality, or
-an object with one operator::
+conditions, one of which must hold, or a filter for the object there. All members of
+a filter must hold. A condition is a string, a number, true, false or null, for
+equality, or an object with one operator::
 
     {"kind": ["order", {"prefix": "return-"}],
      "price": [{"numeric": [">", 0, "<=", 100]}],
@@ -42,7 +42,7 @@ _COMPARISONS: Mapping[str, Callable[[Any, Any], bool]] = {
     ">=": operator.ge,
 }
 
-_ABSENT = (None, "", [])
+_ABSENT: tuple[Any, ...] = (None, "", [])
 """What counts as not being there."""
 
 

@@ -1,8 +1,8 @@
 """Where notifications may go: to the Internet, and to what the operator opens.
 
-Tenants choose the URLs, the service makes the connections, and it may stand where it can
-reach what they cannot. So addresses that are not public are refused, when a subscription
-is made and, since names can change, on the address of each connection.
+Tenants choose the URLs, the service makes the connections, and it may stand where it
+can reach what they cannot. So addresses that are not public are refused, when a
+subscription is made and, since names can change, on the address of each connection.
 """
 
 from __future__ import annotations

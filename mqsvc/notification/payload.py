@@ -14,7 +14,7 @@ PLACEHOLDER = b'"$zaqar_message$"'
 """Stands for the notification in ``post_data``; the quotes belong to it."""
 
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")
-_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*\Z")
+_VALUE = re.compile(r"[^\x00-\x08\x0a-\x1f\x7f]*\Z")
 
 _NOT_SETTABLE = frozenset(
     (

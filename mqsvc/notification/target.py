@@ -1,8 +1,8 @@
 """The URL of a webhook, taken apart in one way for all who look at it.
 
 What two readers of a URL could understand differently is refused or brought into one
-form: hosts are lower-case ASCII without a dot at the end, numbers that stand for an IPv4
-address become that address.
+form: hosts are lower-case ASCII without a dot at the end, numbers that stand for an
+IPv4 address become that address.
 """
 
 from __future__ import annotations

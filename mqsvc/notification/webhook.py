@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import UTC
 from email.utils import parsedate_to_datetime
 
 from attrs import evolve, frozen
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.error import ConnectError, DNSLookupError
 from twisted.internet.defer import TimeoutError as DeferredTimeout
+from twisted.internet.error import ConnectError, DNSLookupError
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 from twisted.web.client import RequestTransmissionFailed, ResponseNeverReceived
+from twisted.web.http_headers import Headers
 from twisted.web.iweb import IResponse
 
 from mqsvc import __version__
@@ -22,7 +24,7 @@ from mqsvc.notification.channel import (
     Notice,
     Outcome,
     Verdict,
-    reason,
+    cause,
     refused,
     retry,
     timed,
@@ -133,7 +135,9 @@ class Webhook:
             client = self._connections.client(request.target)
             try:
                 return await _send(client, request)
-            except (RequestTransmissionFailed, ResponseNeverReceived):
+            except (RequestTransmissionFailed, ResponseNeverReceived) as error:
+                if isinstance(cause(error), CancelledError):
+                    raise CancelledError from error
                 if not client.is_reused:
                     raise
         raise ConnectError
@@ -160,6 +164,8 @@ class Webhook:
             moment = parsedate_to_datetime(text)
         except ValueError:
             return None
+        if moment.tzinfo is None:  # how the parser shows that it is in UTC
+            moment = moment.replace(tzinfo=UTC)
         return max(0, round(moment.timestamp() - self._clock.seconds()))
 
     async def _drop_body(self, response: IResponse) -> None:
@@ -196,11 +202,11 @@ class _DroppedBody(Protocol):
             self.transport.loseConnection()
 
 
-def _send(client: Client, request: _Request) -> Deferred[IResponse]:
-    return client.http.request(
+async def _send(client: Client, request: _Request) -> IResponse:
+    return await client.http.request(
         "POST",
         request.target.url,
-        headers=dict(request.headers),
+        headers=Headers({name: [value] for name, value in request.headers.items()}),
         data=request.body,
         allow_redirects=False,
         unbuffered=True,
@@ -216,4 +222,4 @@ def _failed(request: _Request, error: Exception) -> Outcome:
         return retry(f"no answer within {ATTEMPT_SECONDS} seconds")
     if isinstance(error, DNSLookupError):
         return retry("the name of the host is not known")
-    return retry(f"the connection failed: {reason(error)}")
+    return retry(f"the connection failed: {type(cause(error)).__name__}")

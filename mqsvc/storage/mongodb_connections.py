@@ -60,6 +60,7 @@ class Connections(ConnectionPool):  # type: ignore[misc]  # txmongo has no types
         self._turn = 0
         for factory in self.getprotocols():
             factory.noisy = False
+            factory.delay = RECONNECT_SECONDS
             factory.protocol = partial(WatchedProtocol, self._sight)
         if address.credentials is not None:
             self.authenticate(*address.credentials, address.mechanism)
@@ -201,6 +202,8 @@ class WatchedProtocol(LoginProtocol):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Fail what waits for a reply."""
+        # For txmongo the pause is as long as what a server may take to answer.
+        self.factory.delay = RECONNECT_SECONDS
         if self._is_answered:
             self._sight.seen()
         super().connectionLost(reason)

@@ -101,8 +101,8 @@ def _check(options: dict[str, Any]) -> None:
         )
     if options.get("authmechanism", "DEFAULT") not in {"DEFAULT", *_MECHANISMS}:
         raise StoreOpenError(
-            f"this version logs in to MongoDB with {' or '.join(_MECHANISMS)} only: leave "
-            "authMechanism out of the URI and let the user have one of them"
+            f"this version logs in to MongoDB with {' or '.join(_MECHANISMS)} only: "
+            "leave authMechanism out of the URI and let the user have one of them"
         )
     if options.get("readpreference", "primary") not in {"primary", 0}:
         raise StoreOpenError(

@@ -19,6 +19,8 @@ MOST_DELAYED = 10_000
 MOST_AT_A_TIME = 20
 """Messages that are read at a time, whatever the greatest page may be."""
 
+_POSITION_DIGITS = 14
+
 _MOST_PAGES = 20
 """Pages that are looked through for messages that became due."""
 
@@ -156,5 +158,6 @@ def _whole(listing: Listing, after: str) -> Page:
 
 
 def _before(message_id: str) -> str:
-    """The place right before a message."""
-    return f"{int(message_id, 16) - 1:024x}"
+    """The place right before a message: its position leads its id."""
+    position = int(message_id[:_POSITION_DIGITS], 16) - 1
+    return f"{position:0{_POSITION_DIGITS}x}".ljust(len(message_id), "f")

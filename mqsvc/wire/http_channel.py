@@ -228,12 +228,12 @@ class Channel(Protocol):
         self._set_deadline(self._limits.stalled_time)
         transport = self.transport
         transport.unregisterProducer()
+        self._resume_reading()
         can_half_close = IHalfCloseableDescriptor.providedBy(transport)
         if self.is_secure or self._has_ended or not can_half_close:
             transport.loseConnection()
         else:
             transport.loseWriteConnection()
-            self._resume_reading()
 
     # Reading.
 

@@ -24,19 +24,18 @@ from mqsvc.storage.management.mongodb import (
     MongoDBManagementStore,
     open_mongodb_management,
 )
-from mqsvc.storage.management.mongodb_calls import (
-    CALL_SECONDS,
-    CONNECTIONS,
-    Calls,
-    Step,
-)
+from mqsvc.storage.management.mongodb_calls import Calls, Step
 from mqsvc.storage.management.mongodb_schema import (
     DESTINATIONS,
     POOLS,
     SCHEMA,
     SUBSCRIPTIONS,
 )
-from mqsvc.storage.mongodb_connections import Connections
+from mqsvc.storage.mongodb_connections import (
+    RECONNECT_SECONDS,
+    Connections,
+    patience,
+)
 from mqsvc.storage.mongodb_uri import read_uri
 from tests.live import free_port
 from tests.on_servers.test_management_postgresql import (
@@ -118,20 +117,19 @@ class MongoDB_OutageTests(OutageTests, MongoDBTestCase):
 
     async def test_killed(self) -> None:
         """Calls fail as an outage while it is away; none that succeeded is lost."""
-        # A call that waits for a first connection would go on waiting.
-        await gatherResults([self.store.ping() for _ in range(CONNECTIONS)])
         calls = [self.store.create(queue(f"q{n:03}"), {}) for n in range(200)]
         await calls[0]
         self.kill()
         outcomes = await DeferredList(calls, consumeErrors=True)
         late = self.store.ping()
         self.assertNoResult(late)
-        self.clock.advance(CALL_SECONDS)
+        self.clock.advance(patience(1))
         self.failureResultOf(late, StoreUnavailable)
         for done, outcome in outcomes:
             if not done:
                 outcome.trap(StoreUnavailable)
         self.restart()
+        self.clock.advance(RECONNECT_SECONDS)
         there = set(names(await self.store.page("p", Kind.QUEUE, 1000)))
         kept = {f"q{n:03}" for n, (done, _) in enumerate(outcomes) if done}
         self.assertLessEqual(kept, there)
@@ -143,7 +141,7 @@ class MongoDB_OutageTests(OutageTests, MongoDBTestCase):
         late = self.store.ping()
         stopped = self.store.stopService()
         self.assertNoResult(stopped)
-        self.clock.advance(CALL_SECONDS)
+        self.clock.advance(patience(1))
         self.failureResultOf(late, StoreUnavailable)
         await stopped
 
@@ -670,20 +668,37 @@ class LoginTests(TestCase):
     """A server whose users have passwords."""
 
     def setUp(self) -> None:
-        """Start one with one user."""
+        """Start one with a user for each way to log in, and one for both."""
         self.server = GuardedServer()
         self.addCleanup(self.server.remove)
         self.server.start()
-        self.server.admin("createUser", "mqsvc", pwd="p@ss", roles=["root"])
+        mechanisms = ["SCRAM-SHA-1", "SCRAM-SHA-256"]
+        admin = {"roles": ["root"], "mechanisms": mechanisms}
+        # Only the first user may be made by somebody unknown.
+        self.server.admin("createUser", "mqsvc", pwd="p@ss", **admin)
+        with MongoClient(f"mongodb://mqsvc:p%40ss@{self.server.address}") as client:
+            for mechanism in mechanisms:
+                only = {"roles": ["readWrite"], "mechanisms": [mechanism]}
+                client["db"].command("createUser", mechanism, pwd="p=,", **only)
 
     async def test_right(self) -> None:
-        """A store with the password works, wherever the URI says the user is."""
-        for place in ("db?authSource=admin", ""):
-            uri = f"mongodb://mqsvc:p%40ss@{self.server.address}/{place}"
+        """A store with the password works, wherever and however the user logs in."""
+        both, old, new = "mqsvc:p%40ss", "SCRAM-SHA-1:p=,", "SCRAM-SHA-256:p=,"
+        for number, (user, place) in enumerate(
+            (
+                (both, "db?authSource=admin"),
+                (both, ""),
+                (both, "db?authSource=admin&authMechanism=SCRAM-SHA-1"),
+                (both, "db?authSource=admin&authMechanism=SCRAM-SHA-256"),
+                (old, "db"),
+                (new, "db"),
+            )
+        ):
+            uri = f"mongodb://{user}@{self.server.address}/{place}"
             store = open_mongodb_management(uri, reactor)
             store.startService()
             self.addCleanup(store.stopService)
-            self.assertTrue(await store.create(queue("q"), {}))
+            self.assertTrue(await store.create(queue(f"q{number}"), {}))
 
     def test_wrong(self) -> None:
         """A store with another password is refused at the start."""
@@ -735,7 +750,7 @@ class MongoDB_OpenTests(SynchronousTestCase):
         for options, expected in (
             ("tls=true", "TLS"),
             ("ssl=true", "TLS"),
-            ("authMechanism=SCRAM-SHA-256", "SCRAM-SHA-1"),
+            ("authMechanism=MONGODB-X509", "SCRAM-SHA-256"),
             ("readPreference=secondary", "primary"),
             ("w=0", "w=0"),
         ):

@@ -1,0 +1,147 @@
+"""One attempt at a delivery, and what follows from it (semantics.md 7.3)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+from attrs import frozen
+from msgspec import structs
+
+from mqsvc.clock import Now
+from mqsvc.messaging.errors import InvalidRequest
+from mqsvc.messaging.model import NewMessage, Subscription
+from mqsvc.messaging.records import Records
+from mqsvc.notification.breaker import Breaker
+from mqsvc.notification.channel import Channel, Notice, Outcome, Verdict, refused
+from mqsvc.notification.entries import (
+    CLIENT,
+    KEPT_SECONDS,
+    Attempt,
+    Delivery,
+    given_up,
+    stored,
+)
+from mqsvc.notification.history import History
+from mqsvc.notification.lanes import Lanes
+from mqsvc.notification.retry import next_delay, policy_in_force
+from mqsvc.notification.target import parse_target
+from mqsvc.storage.interfaces import IManagementStore, IMessageStore
+
+LANE_REST_SECONDS = 1
+"""How long a delivery stays away from a subscription that has enough to do."""
+
+EXHAUSTED = "exhausted"
+"""The outcome of the last attempt that a policy allows."""
+
+
+@frozen
+class Deliverer:
+    """Makes attempts.
+
+    :ivar _channels: by the scheme of subscribers.
+    """
+
+    _management: IManagementStore
+    _store: IMessageStore
+    _records: Records
+    _channels: Mapping[str, Channel]
+    _breaker: Breaker
+    _lanes: Lanes
+    _history: History
+    _now: Now
+
+    async def make(
+        self, pool: str | None, delivery: Delivery, subscription: Subscription
+    ) -> NewMessage | None:
+        """Make an attempt, when the subscription has its turn.
+
+        :param pool: where it is written down what was given up.
+        :return: the delivery that is to be made later, if it is not over.
+        """
+        if self._lanes.is_full(subscription.id):
+            return await self._later(delivery, LANE_REST_SECONDS)
+        host = _host(subscription.subscriber)
+        async with self._lanes.turn(subscription.id):
+            rest = self._breaker.wait(host)
+            if rest:
+                return await self._later(delivery, math.ceil(rest))
+            outcome = await self._attempt(delivery, subscription)
+        if outcome.verdict is Verdict.RETRY:
+            self._breaker.failed(host)
+        else:
+            self._breaker.succeeded(host)
+        return await self._settle(pool, delivery, subscription, outcome)
+
+    async def _attempt(self, delivery: Delivery, subscription: Subscription) -> Outcome:
+        scheme = subscription.subscriber.partition(":")[0].lower()
+        channel = self._channels.get(scheme)
+        if channel is None:
+            return refused(f"this server does not deliver to {scheme}")
+        notice = Notice(
+            subscription, delivery.id, delivery.attempt, bytes(delivery.content)
+        )
+        return await channel.deliver(notice)
+
+    async def _settle(
+        self,
+        pool: str | None,
+        delivery: Delivery,
+        subscription: Subscription,
+        outcome: Outcome,
+    ) -> NewMessage | None:
+        delay = None
+        if outcome.verdict is Verdict.RETRY:
+            delay = await self._delay(delivery, subscription, outcome)
+        self._history.add(
+            pool, subscription.id, self._described(delivery, outcome, delay)
+        )
+        if delay is not None:
+            following = structs.replace(delivery, attempt=delivery.attempt + 1)
+            return await self._later(following, delay)
+        if outcome.verdict is Verdict.GONE:
+            await self._management.unsubscribe(
+                subscription.destination, subscription.id
+            )
+        elif outcome.verdict is not Verdict.DELIVERED:
+            record = await self._later(delivery, 0)
+            where = given_up(pool, subscription.id)
+            await self._store.post(where, [record], CLIENT, self._now())
+        return None
+
+    async def _delay(
+        self, delivery: Delivery, subscription: Subscription, outcome: Outcome
+    ) -> int | None:
+        """Seconds until the next attempt; none when that was the last one."""
+        record = await self._management.get(delivery.destination)
+        metadata = {} if record is None else record.metadata
+        policy = policy_in_force(metadata, subscription.options)
+        return next_delay(policy, delivery.attempt, outcome.retry_after)
+
+    def _described(
+        self, delivery: Delivery, outcome: Outcome, delay: int | None
+    ) -> Attempt:
+        now, verdict = self._now(), outcome.verdict
+        is_last = verdict is Verdict.RETRY and delay is None
+        return Attempt(
+            delivery=delivery.id,
+            attempt=delivery.attempt,
+            time=now,
+            outcome=EXHAUSTED if is_last else verdict.value,
+            status=outcome.status,
+            duration=round(outcome.duration, 3),
+            error=outcome.error,
+            next_try=None if delay is None else now + delay * 1000,
+        )
+
+    async def _later(self, delivery: Delivery, delay: int) -> NewMessage:
+        encrypt = (await self._records.know(delivery.destination)).rules.encrypt
+        return stored(delivery, KEPT_SECONDS, delay, encrypt)
+
+
+def _host(subscriber: str) -> str:
+    """What fails together: a web server, or all of a scheme."""
+    try:
+        return parse_target(subscriber).origin
+    except InvalidRequest:
+        return subscriber.partition(":")[0].lower()

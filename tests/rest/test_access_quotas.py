@@ -1,0 +1,169 @@
+"""What a project may use, and how it is told that it is enough."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from twisted.internet.defer import gatherResults
+
+from tests.rest.answers import Answer
+from tests.rest.server import RestTestCase
+
+MOST_TRIES = 500
+"""Requests after which what did not happen will not happen."""
+
+
+class QuotaCase(RestTestCase):
+    """Refusals that say when to come back."""
+
+    def refused_429(self, answer: Answer, seconds: int) -> None:
+        """Fail unless the answer says to come back after so long."""
+        self.refused(answer, 429, "Too many requests")
+        self.assertEqual(str(seconds), answer.header("retry-after"))
+
+
+class QueueTests(QuotaCase):
+    """The number of queues and topics."""
+
+    settings = ("quotas.max_queues=2",)
+
+    async def setUp(self) -> None:
+        """Use the quota up."""
+        await super().setUp()
+        await self.create("a")
+        self.expect(await self.call("PUT", "/v2/topics/a"), 201)
+
+    async def assert_full(self) -> None:
+        """No way leads to one more queue or topic."""
+        messages = {"messages": [{"body": 1}]}
+        subscription = {"subscriber": "http://trigger.me"}
+        for path in ("/v2/queues/b", "/v2/topics/b"):
+            self.refused_429(await self.call("PUT", path), 60)
+            answer = await self.call("POST", f"{path}/messages", json=messages)
+            self.refused_429(answer, 60)
+            path = f"{path}/subscriptions"
+            self.refused_429(await self.call("POST", path, json=subscription), 60)
+        self.assertEqual(["a"], await self.queue_names())
+
+    async def test_full(self) -> None:
+        """Made on purpose or by its first message, one more is refused."""
+        await self.assert_full()
+
+    async def test_existing(self) -> None:
+        """What is there already can be used."""
+        self.expect(await self.call("PUT", "/v2/queues/a"), 204)
+        await self.post("a", 1)
+        await self.post("a", 1, kind="topics")
+        await self.subscribe("a", "http://trigger.me")
+        await self.assert_full()
+
+    async def test_others(self) -> None:
+        """Each project has a quota of its own."""
+        for name in ("b", "c"):
+            await self.post(name, 1, project="p2")
+        self.assertEqual(["b", "c"], await self.queue_names("p2"))
+
+    async def test_room(self) -> None:
+        """Who deletes something may make something else."""
+        self.expect(await self.call("DELETE", "/v2/topics/a"), 204)
+        await self.post("b", 1)
+        self.assertEqual(["a", "b"], await self.queue_names())
+
+    async def test_at_the_same_time(self) -> None:
+        """Many at a time get no more than one after the other."""
+        paths = [f"/v2/queues/many-{number}" for number in range(20)]
+        options = {"project": "p2"}
+        asked = [self.call_soon("PUT", path, **options) for path in paths]
+        answers = await gatherResults(asked)
+        statuses = sorted(answer.status for answer in answers)
+        self.assertEqual([201, 201, *[429] * 18], statuses)
+        self.assertEqual(2, len(await self.queue_names("p2")))
+
+
+class RateTests(QuotaCase):
+    """Messages posted in a second."""
+
+    settings = ("quotas.messages_per_second=5",)
+
+    async def test_too_fast(self) -> None:
+        """Beyond the rate nothing is taken, until the time that was told."""
+        await self.post("q", *range(10))
+        body = {"messages": [{"body": "late"}]}
+        path = "/v2/queues/q/messages"
+        self.refused_429(await self.call("POST", path, json=body), 1)
+        path = "/v2/topics/other/messages"
+        self.refused_429(await self.call("POST", path, json=body), 1)
+        self.assertEqual({"claimed": 0, "free": 10, "total": 10}, await self.stats("q"))
+        await self.post("q", 1, project="p2")
+        self.clock.advance(1)
+        await self.post("q", "late")
+
+    async def test_refused_leaves_nothing(self) -> None:
+        """A post that is refused makes no queue, and a wrong one costs nothing."""
+        for _ in range(20):
+            wrong = {"messages": [{"body": 1, "ttl": -1}]}
+            answer = await self.call("POST", "/v2/queues/q/messages", json=wrong)
+            self.expect(answer, 400)
+        await self.post("q", *range(10))
+        body = {"messages": [{"body": "late"}]}
+        answer = await self.call("POST", "/v2/queues/new/messages", json=body)
+        self.refused_429(answer, 1)
+        self.assertEqual(["q"], await self.queue_names())
+
+    async def test_reading(self) -> None:
+        """Who may not post may still read and delete."""
+        await self.post("q", *range(10))
+        claim = await self.claim("q", limit=3)
+        self.assertEqual([0, 1, 2], claim.bodies)
+        answer = await self.call("DELETE", "/v2/queues/q/messages?pop=2")
+        self.expect(answer, 200)
+
+
+class ConnectionTests(QuotaCase):
+    """Requests at work at one time."""
+
+    settings = ("quotas.max_connections=2",)
+
+    async def until(self, status: int, project: str) -> Answer:
+        """Ask until the answer is this."""
+        for _ in range(MOST_TRIES):
+            answer = await self.call("GET", "/v2/ping", project=project)
+            if answer.status == status:
+                return answer
+        raise self.failureException(f"never {status}, but {answer}")
+
+    def wait_for_messages(self, count: int) -> list[Callable[[], None]]:
+        """Begin claims that wait; gives what hangs each of them up."""
+        path = "/v2/queues/q/claims?wait=20"
+        return [self.call_soon("POST", path).cancel for _ in range(count)]
+
+    async def test_too_many(self) -> None:
+        """With as many at work as allowed one more is refused at once."""
+        self.wait_for_messages(2)
+        self.refused_429(await self.until(429, "p1"), 1)
+        self.expect(await self.call("GET", "/v2/ping", project="p2"), 204)
+
+    async def test_answered(self) -> None:
+        """What is answered does not count any more."""
+        path = "/v2/queues/q/claims?wait=20"
+        waiting = [self.call_soon("POST", path) for _ in range(2)]
+        await self.until(429, "p1")
+        self.clock.advance(20)
+        for answer in await gatherResults(waiting):
+            self.expect(answer, 204)
+        for _ in range(10):
+            self.expect(await self.call("GET", "/v2/ping"), 204)
+
+    async def test_hung_up(self) -> None:
+        """Who hangs up makes room."""
+        hang_up, _ = self.wait_for_messages(2)
+        await self.until(429, "p1")
+        hang_up()
+        await self.until(204, "p1")
+
+    async def test_refused(self) -> None:
+        """Requests that fail do not stay at work."""
+        for path in ("/v2/queues/!", "/v2/health", "/v2/queues/q/messages/none"):
+            for _ in range(3):
+                await self.call("GET", path)
+        self.expect(await self.call("GET", "/v2/ping"), 204)
