@@ -18,6 +18,7 @@ from twisted.internet.defer import (
     CancelledError,
     Deferred,
     DeferredList,
+    FirstError,
     gatherResults,
 )
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -207,6 +208,8 @@ class Dispatcher(Service):
 
     def _failed(self, failure: Failure) -> None:
         # It is seen to again when its lease ends.
+        if failure.check(FirstError):
+            failure = failure.value.subFailure
         if failure.check(MessagingError):
             self.log.warn("A notification waits: {error}", error=failure.value)
         elif not failure.check(CancelledError):
@@ -231,7 +234,8 @@ class Dispatcher(Service):
             [
                 Deferred.fromCoroutine(self._deliverer.make(pool, *one))
                 for one in _deliveries(message.id, entry, subscriptions)
-            ]
+            ],
+            consumeErrors=True,
         )
         await self._keep(pool, following)
         await self._store.delete(outbox(pool), [message.id], self._now(), [claim_id])

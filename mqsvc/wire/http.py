@@ -38,7 +38,6 @@ class HTTPFactory(ServerFactory[Channel]):
 
     noisy = False
     request_class = LeanRequest
-    displayTracebacks = False
 
     def __init__(
         self,

@@ -188,8 +188,8 @@ class Channel(Protocol):
 
     def end_producing(self) -> None:
         """Write by ourselves again."""
-        self.transport.unregisterProducer()
         if self._phase is not _CLOSING:
+            self.transport.unregisterProducer()
             self.transport.registerProducer(self, True)
 
     def loseConnection(self) -> None:

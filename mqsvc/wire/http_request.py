@@ -147,11 +147,6 @@ class LeanRequest(Request):
         return self.channel.transport
 
     @Lazy
-    def site(self) -> Any:
-        """What twisted.web's resources take for the site."""
-        return self.channel.factory
-
-    @Lazy
     def _adapterCache(self) -> dict[str, Any]:
         return {}
 

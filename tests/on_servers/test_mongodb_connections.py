@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any
 
 import bson
 from pymongo.errors import AutoReconnect
@@ -246,7 +246,9 @@ class ElectionTests(TestCase):
         self.addCleanup(connections.disconnect)
         protocol = await connections.getprotocol()
         member.admin("replSetStepDown", 600, force=True)
-        protocol.transport.abortConnection()
+        # It closes its connections, too.
+        while protocol.transport.connected:
+            await deferToThread(member.answers)
         call = connections.getprotocol()
         for _ in range(5):
             await deferToThread(self.wait_for_hellos, member)
@@ -271,17 +273,17 @@ class ElectionTests(TestCase):
 class Router(MongoReceiverProtocol, MongoSenderProtocol):
     """A server that says it is a mongos, and nothing else."""
 
-    HELLO: ClassVar = {
-        **{"ok": 1, "msg": "isdbgrid", "ismaster": True, "isWritablePrimary": True},
-        **{"minWireVersion": 0, "maxWireVersion": 17},
-    }
+    def hello(self) -> dict[str, Any]:
+        """What it says of itself."""
+        roles = dict.fromkeys(("ok", "ismaster", "isWritablePrimary"), True)
+        return {**roles, "msg": "isdbgrid", "minWireVersion": 0, "maxWireVersion": 17}
 
     def handle(self, msg: BaseMessage) -> None:
         """Answer in the way of the question."""
         if isinstance(msg, Msg):
-            self._send(Msg.create(self.HELLO, response_to=msg.request_id))
+            self._send(Msg.create(self.hello(), response_to=msg.request_id))
         else:
-            answer = bson.encode(self.HELLO)
+            answer = bson.encode(self.hello())
             self._send(Reply(response_to=msg.request_id, documents=[answer]))
 
 

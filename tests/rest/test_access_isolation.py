@@ -14,7 +14,8 @@ from tests.rest.access import MEMBER, OTHER, AccessCase
 from tests.rest.answers import Answer
 from tests.rest.server import PROJECT
 
-PROJECTS = (PROJECT, OTHER, *test_isolation.NEIGHBOURS)
+JOINED = ("a", "a.b", "a/b", "a-b", "a_b", "a:b", "a b")
+PROJECTS = (PROJECT, OTHER, *test_isolation.NEIGHBOURS, *JOINED)
 
 
 def token_of(project: str) -> str:
@@ -51,6 +52,3 @@ class ProjectTests(_Tokens, test_isolation.ProjectTests):
 
 class QueueTests(_Tokens, test_isolation.QueueTests):
     """Another queue of the same project."""
-
-    # Its projects have no tokens, and their names are the tests of the stores.
-    test_names_do_not_join = None

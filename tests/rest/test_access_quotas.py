@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from twisted.internet.defer import gatherResults
 
 from tests.rest.answers import Answer
-from tests.rest.server import RestTestCase
+from tests.rest.connection import RawConnection
+from tests.rest.server import CONSUMER, PROJECT, RestTestCase
 
 MOST_TRIES = 500
 """Requests after which what did not happen will not happen."""
@@ -41,8 +40,8 @@ class QueueTests(QuotaCase):
             self.refused_429(await self.call("PUT", path), 60)
             answer = await self.call("POST", f"{path}/messages", json=messages)
             self.refused_429(answer, 60)
-            path = f"{path}/subscriptions"
-            self.refused_429(await self.call("POST", path, json=subscription), 60)
+            answer = await self.call("POST", f"{path}/subscriptions", json=subscription)
+            self.refused_429(answer, 60)
         self.assertEqual(["a"], await self.queue_names())
 
     async def test_full(self) -> None:
@@ -124,42 +123,47 @@ class ConnectionTests(QuotaCase):
 
     settings = ("quotas.max_connections=2",)
 
-    async def until(self, status: int, project: str) -> Answer:
-        """Ask until the answer is this."""
-        for _ in range(MOST_TRIES):
-            answer = await self.call("GET", "/v2/ping", project=project)
-            if answer.status == status:
-                return answer
-        raise self.failureException(f"never {status}, but {answer}")
-
-    def wait_for_messages(self, count: int) -> list[Callable[[], None]]:
-        """Begin claims that wait; gives what hangs each of them up."""
-        path = "/v2/queues/q/claims?wait=20"
-        return [self.call_soon("POST", path).cancel for _ in range(count)]
+    async def wait_for_messages(self) -> list[RawConnection]:
+        """Begin as many claims that wait as there may be."""
+        lines = [
+            *("POST /v2/queues/q/claims?wait=20 HTTP/1.1", "Host: localhost"),
+            *(f"Client-ID: {CONSUMER}", f"X-Project-ID: {PROJECT}"),
+            *("Content-Length: 0", "", ""),
+        ]
+        connections = [await self.connect() for _ in range(2)]
+        for connection in connections:
+            connection.send("\r\n".join(lines).encode())
+        # Once several later requests were answered, these have begun.
+        for _ in range(4):
+            path = "/v2/queues/elsewhere/messages"
+            self.expect(await self.call("GET", path, project="p2"), 200)
+        return connections
 
     async def test_too_many(self) -> None:
         """With as many at work as allowed one more is refused at once."""
-        self.wait_for_messages(2)
-        self.refused_429(await self.until(429, "p1"), 1)
+        await self.wait_for_messages()
+        self.refused_429(await self.call("GET", "/v2/ping"), 1)
         self.expect(await self.call("GET", "/v2/ping", project="p2"), 204)
 
     async def test_answered(self) -> None:
         """What is answered does not count any more."""
-        path = "/v2/queues/q/claims?wait=20"
-        waiting = [self.call_soon("POST", path) for _ in range(2)]
-        await self.until(429, "p1")
+        waiting = await self.wait_for_messages()
         self.clock.advance(20)
-        for answer in await gatherResults(waiting):
-            self.expect(answer, 204)
+        for connection in waiting:
+            self.expect(await connection.answer(), 204)
         for _ in range(10):
             self.expect(await self.call("GET", "/v2/ping"), 204)
 
     async def test_hung_up(self) -> None:
         """Who hangs up makes room."""
-        hang_up, _ = self.wait_for_messages(2)
-        await self.until(429, "p1")
-        hang_up()
-        await self.until(204, "p1")
+        waiting = await self.wait_for_messages()
+        self.expect(await self.call("GET", "/v2/ping"), 429)
+        waiting[0].hang_up()
+        for _ in range(MOST_TRIES):
+            answer = await self.call("GET", "/v2/ping")
+            if answer.status == 204:
+                break
+        self.expect(answer, 204)
 
     async def test_refused(self) -> None:
         """Requests that fail do not stay at work."""

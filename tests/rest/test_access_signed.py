@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 from tests.rest.access import OPERATIONS, OTHER, AccessCase
 from tests.rest.answers import Answer
@@ -96,18 +97,13 @@ class GrantTests(SignedCase):
         """Names that only resemble the granted one are other queues."""
         grant = await self.share("a.b", methods=["GET", "POST"])
         self.expect(await self.signed(grant, "GET", "/v2/queues/a.b/messages"), 200)
+        granted = "/v2/queues/a.b/messages"
         for path in (
             *("/v2/queues/aXb/messages", "/v2/queues/a.bc/messages", MESSAGES),
-            *("/v2/queues/a.b/messagesx", "/v2/topics/a.b/messages"),
-            *("/v2/queues/a.b/messages/../../q/messages", "/v2/queues/a%2Eb/messages"),
-            *(
-                "/v2/queues/a.b/messages%2F..%2Fstats",
-                "/v2/queues/a.b/messages/..%2f..",
-            ),
-            *(
-                "/v2/queues/q/messages?x=/v2/queues/a.b/messages",
-                "/v2/queues/a.b//messages",
-            ),
+            *(f"{granted}x", "/v2/topics/a.b/messages", "/v2/queues/a%2Eb/messages"),
+            *(f"{granted}/../../q/messages", f"{granted}/%2e%2e/stats"),
+            *(f"{granted}%2F..%2Fstats", f"{granted}/..%2F..%2Fq%2Fmessages"),
+            *(f"{MESSAGES}?x={granted}", "/v2/queues/a.b//messages"),
         ):
             self.refused_404(await self.signed(grant, "GET", path))
 
@@ -201,7 +197,10 @@ class BrokenGrantTests(SignedCase):
 class RolesTests(SignedCase):
     """Grants under a policy."""
 
-    policy = {"messages:create": "role:member", "messages:get_all": ""}
+    policy: ClassVar[Mapping[str, str]] = {
+        "messages:create": "role:member",
+        "messages:get_all": "",
+    }
 
     async def test_no_roles(self) -> None:
         """A grant brings no roles, neither of its owner nor claimed ones."""

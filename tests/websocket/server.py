@@ -90,7 +90,7 @@ class WebSocketTestCase(TestCase):
     rules: ClassVar[Mapping[str, str]] = {}
     has_tokens: ClassVar[bool] = False
     secret: ClassVar[str | None] = "secret"
-    timeout = 60
+    timeout = 30
 
     async def setUp(self) -> None:
         """Start the service."""

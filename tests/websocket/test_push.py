@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from mqsvc.messaging.model import Message
+from mqsvc.messaging.model import Message, NewMessage
 from tests.websocket.client import Client
 from tests.websocket.server import EPOCH, WebSocketTestCase
 
@@ -259,13 +259,15 @@ class ConsumerTests(PushTestCase):
         self.assertEqual(["x"], await self.pushed(client, 1))
 
     async def test_handed_over(self) -> None:
-        """A message handed over when it was posted needs no store to be pushed."""
-        client = await self.subscriber()
-        ids = await self.post("q", "first")
+        """A message that is gone from the store is pushed to those it is handed to."""
+        client, queue = await self.subscriber(), self.queue("q")
+        await self.post("q", "first")
         self.assertEqual(["first"], await self.pushed(client, 1))
-        feed = self.factory.feeds.open(self.queue("q"))
-        after = f"{int(ids[0], 16) + 2**40:024x}"
-        feed.signal([Message(after, b'"gone at once"', 60, EPOCH * 1000)])
+        store, now = self.stores[1], EPOCH * 1000
+        message = NewMessage(b'"gone at once"', 60)
+        (made,) = await store.post(queue, [message], "http", now)
+        await store.delete(queue, [made], now)
+        self.factory.feeds.open(queue).signal([Message(made, message.body, 60, now)])
         self.assertEqual(["gone at once"], await self.pushed(client, 1))
         await self.post("q", "next")
         self.assertEqual(["next"], await self.pushed(client, 1))

@@ -807,6 +807,22 @@ class GoneTests(WireTestCase):
         self.assertTrue(connection.is_closed)
         self.assertEqual(1, len(self.flushLoggedErrors(ZeroDivisionError)))
 
+    def test_hung_up(self) -> None:
+        """Who hangs up on a client may still finish the request, for nobody."""
+        later = Later()
+        self.serve(later)
+        connection = self.connect()
+        connection.send(get() + get())
+        request = later.requests[0]
+        producer = Counting()
+        request.registerProducer(producer, True)
+        request.loseConnection()
+        self.assertTrue(connection.is_closed)
+        request.unregisterProducer()
+        later.answer(0)
+        request.loseConnection()
+        self.assertEqual((1, 0), (len(later.requests), self.factory.requests_in_flight))
+
     def test_bug_after_the_answer(self) -> None:
         """A bug after the answer is logged, and nothing else."""
 

@@ -23,6 +23,7 @@ from mqsvc.messaging.model import (
     Destination,
     Message,
     NewMessage,
+    Posting,
     Selection,
     Stats,
     StoredMessage,
@@ -105,7 +106,7 @@ class MongoMessageStore(Service):
                 # At least nobody in this process shall come in between.
                 return await self._lanes.alone(destination, look)
 
-        return self._call(attempt)
+        return self._call(lambda: self._lanes.delivering(attempt))
 
     def _join(self, destination: Destination, part: Part) -> Deferred[Any]:
         if not self.running:
@@ -138,9 +139,10 @@ class MongoMessageStore(Service):
         messages: Sequence[NewMessage],
         client_id: str,
         now: int,
+        also: Posting | None = None,
     ) -> Deferred[list[str]]:
         """Append messages."""
-        part = Append.posted(messages, client_id, now, self._random_bits)
+        part = Append.posted(messages, client_id, now, self._random_bits, also)
         return self._join(destination, part)
 
     def page(

@@ -7,6 +7,7 @@ leaves nothing in the step, and the others do not notice.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Sequence
 from typing import Any, ClassVar
 
@@ -16,9 +17,9 @@ from mqsvc.messaging.errors import MessagingError
 from mqsvc.messaging.model import DeadLetterRule, Destination
 from mqsvc.storage.messages import mongodb_queries as queries
 from mqsvc.storage.messages.mongodb_commands import Connection, together
-from mqsvc.storage.messages.mongodb_notes import Document, Move, Step, View
+from mqsvc.storage.messages.mongodb_notes import Document, Move, Parcel, Step, View
 from mqsvc.storage.messages.mongodb_queries import Row
-from mqsvc.storage.messages.mongodb_schema import CLAIMED
+from mqsvc.storage.messages.mongodb_schema import CLAIMED, MESSAGES
 from mqsvc.storage.messages.mongodb_steps import Term, same_together
 
 
@@ -61,6 +62,22 @@ class Draft:
             row |= {"client": client, "run": step.run}
         step.messages += rows
         step.total += len(rows)
+
+    def send(
+        self, target: Destination, rows: Sequence[Document], client: str | None
+    ) -> None:
+        """Put messages into the parcel for the end of another destination.
+
+        They have their places in the parcel, until it has one itself.
+        """
+        parcel = self.step.sent.setdefault(target, [])
+        run = len(parcel)
+        if parcel and parcel[-1]["client"] == client:
+            run = parcel[-1]["run"]
+        for position, row in enumerate(rows, len(parcel)):
+            row |= {"owner": self.view.owner, "position": position}
+            row |= {"client": client, "run": run}
+        parcel += rows
 
     @property
     def _last(self) -> tuple[str | None, int | None]:
@@ -132,6 +149,7 @@ class Part:
     :ivar limit: how many free messages it would take.
     :ivar rule: where it moves what was handed out often enough.
     :ivar size: bytes of new bodies.
+    :ivar parcel: what it brings.
     """
 
     order: ClassVar[int] = 0
@@ -143,6 +161,7 @@ class Part:
     limit: int = field(default=0, init=False)
     rule: DeadLetterRule | None = field(default=None, init=False)
     size: int = field(default=0, init=False)
+    parcel: Parcel | None = field(default=None, init=False)
 
     @property
     def messages(self) -> int:
@@ -195,6 +214,21 @@ async def _draft(connection: Connection, view: View, parts: Sequence[Part]) -> D
         free,
         len(free) < wanted,
     )
+
+
+async def plan_arrival(
+    connection: Connection, view: View, parts: Sequence[Part]
+) -> Step:
+    """Put parcels at the end, apart from those that came before."""
+    wanted = list(dict.fromkeys(part.parcel.batch for part in parts if part.parcel))
+    hidden = {"batch": {"$exists": True, "$in": wanted}}
+    rows = await connection.find(MESSAGES, hidden, fields=["batch"], index="hidden")
+    sizes = Counter(row["batch"] for row in rows)
+    step = Step(total=len(rows), end=view.next)
+    for batch in filter(sizes.get, wanted):
+        step.placed.append((batch, step.end))
+        step.end += sizes[batch]
+    return step
 
 
 def asks_nothing(parts: Sequence[Part]) -> bool:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-from attrs import Factory, define
+from attrs import Factory, define, evolve
 from bson import ObjectId
 from twisted.internet.defer import Deferred
 
 from mqsvc.messaging.model import Destination
 from mqsvc.storage.messages.mongodb_client import MongoClient, Place
 from mqsvc.storage.messages.mongodb_commands import Connection
-from mqsvc.storage.messages.mongodb_notes import View
+from mqsvc.storage.messages.mongodb_notes import Parcel, View
 
 REMEMBERED = 10_000
 """Destinations that a process knows something of at most."""
@@ -89,6 +90,15 @@ class Views:
     def noted(self, destination: Destination, connection: Connection) -> None:
         """The note of what was just learned is still there."""
         self._known[destination].noted = connection
+
+    def delivered(self, destination: Destination, parcels: Sequence[Parcel]) -> None:
+        """Parcels are where they belong, if all is known to be done there."""
+        known = self._known.get(destination)
+        targets = [self._known.get(parcel.target) for parcel in parcels]
+        if known is None or known.view.outgoing != tuple(parcels):
+            return
+        if all(each and each.place.server == known.place.server for each in targets):
+            known.view = evolve(known.view, outgoing=())
 
     def forget(self, destination: Destination) -> None:
         """Something else is so."""

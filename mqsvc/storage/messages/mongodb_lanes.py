@@ -3,16 +3,27 @@
 While a step is on its way to the disk whatever else is wanted of its destination
 waits, and then becomes one step together. So one journal and one majority are waited
 for on behalf of many callers, and a destination takes more the more is asked of it.
+
+What a step sends to another destination arrives there in a step of its own, before
+anybody is answered. Parcels come in by a second lane, so that two destinations can
+send to each other: it waits for nothing but its turn.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from typing import Any, TypeVar
+from weakref import WeakValueDictionary
 
 from attrs import Factory, define
-from twisted.internet.defer import CancelledError, Deferred, DeferredList
+from twisted.internet.defer import (
+    CancelledError,
+    Deferred,
+    DeferredList,
+    DeferredLock,
+    gatherResults,
+)
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -20,9 +31,16 @@ from twisted.python.failure import Failure
 from mqsvc.messaging.errors import MessagingError, StoreUnavailable
 from mqsvc.messaging.model import Destination
 from mqsvc.storage.messages.mongodb_commands import Connection
-from mqsvc.storage.messages.mongodb_draft import LATER, Part, asks_nothing, plan
-from mqsvc.storage.messages.mongodb_ledger import Ledger
-from mqsvc.storage.messages.mongodb_notes import Step, View
+from mqsvc.storage.messages.mongodb_draft import (
+    LATER,
+    Part,
+    asks_nothing,
+    plan,
+    plan_arrival,
+)
+from mqsvc.storage.messages.mongodb_ledger import Ledger, Undelivered
+from mqsvc.storage.messages.mongodb_notes import Parcel, Step, View
+from mqsvc.storage.messages.mongodb_parts import Arrive
 
 Result = TypeVar("Result")
 Attempt = Callable[[], Coroutine[Any, Any, Result]]
@@ -60,7 +78,8 @@ class Calls:
     def run(self, attempt: Attempt[Result]) -> Deferred[Result]:
         """Make attempts for a bounded time; nobody can stop them before.
 
-        It fails with errors of :mod:`~mqsvc.messaging.errors` only.
+        It fails with errors of :mod:`~mqsvc.messaging.errors` only, or with
+        :class:`Undelivered`.
         """
         running = Deferred.fromCoroutine(self._answered(attempt))
         running.addTimeout(TIMEOUT, self._clock)
@@ -86,7 +105,7 @@ class Calls:
     async def _answered(self, attempt: Attempt[Result]) -> Result:
         try:
             return await self._ledger.retried(attempt)
-        except MessagingError:
+        except (MessagingError, Undelivered):
             raise
         except CancelledError as error:
             self.log.warn("MongoDB did not answer within {s} s", s=TIMEOUT)
@@ -120,9 +139,15 @@ class _Call:
 
 @define(eq=False)
 class _Lane:
-    """Who waits for one destination, in the order of coming."""
+    """Who waits for one destination, in the order of coming.
+
+    :ivar is_inbox: whether it takes the parcels for the destination, and only them.
+    :ivar turn: held by one of the two lanes of the destination, for one step.
+    """
 
     destination: Destination
+    is_inbox: bool
+    turn: DeferredLock
     waiting: list[_Call] = Factory(list)
 
     def leave(self, call: _Call) -> None:
@@ -183,7 +208,10 @@ class Lanes:
         self._ledger = ledger
         self._calls = calls
         self._clock = clock
-        self._lanes: dict[Destination, _Lane] = {}
+        self._lanes: dict[tuple[Destination, bool], _Lane] = {}
+        self._turns: WeakValueDictionary[Destination, DeferredLock] = (
+            WeakValueDictionary()
+        )
 
     def join(self, destination: Destination, part: Part) -> Deferred[Any]:
         """Do a part together with others; fires with its outcome."""
@@ -195,14 +223,41 @@ class Lanes:
         """Do work while this process changes nothing else of a destination."""
         return self._enter(destination, work=work)
 
-    def _enter(self, destination: Destination, **wanted: Any) -> Deferred[Any]:
-        lane = self._lanes.get(destination) or _Lane(destination)
+    async def delivering(self, attempt: Attempt[Result]) -> Result:
+        """Make an attempt; if something has to be delivered first, do it."""
+        while True:
+            try:
+                return await attempt()
+            except Undelivered as found:
+                await self._deliver(found.destination, found.parcels)
+
+    async def _deliver(
+        self, destination: Destination, parcels: Sequence[Parcel]
+    ) -> None:
+        """Bring what a step of a destination sent to where it belongs."""
+        await self._arrived(parcels)
+        await self._ledger.delivered(destination, parcels)
+
+    def _arrived(self, parcels: Sequence[Parcel]) -> Deferred[Any]:
+        arrivals = [
+            self._enter(parcel.target, True, part=Arrive(parcel)) for parcel in parcels
+        ]
+        return gatherResults(arrivals, consumeErrors=True).addErrback(_unavailable)
+
+    def _enter(
+        self, destination: Destination, is_inbox: bool = False, **wanted: Any
+    ) -> Deferred[Any]:
+        key = (destination, is_inbox)
+        lane = self._lanes.get(key)
+        if lane is None:
+            turn = self._turns.setdefault(destination, DeferredLock())
+            lane = _Lane(destination, is_inbox, turn)
         call = _Call(Deferred(lambda _: lane.leave(call)), **wanted)
         call.answer.addTimeout(TIMEOUT, self._clock, _unavailable)
         answer = self._calls.watch(call.answer)
         lane.waiting.append(call)
-        if destination not in self._lanes:
-            self._lanes[destination] = lane
+        if key not in self._lanes:
+            self._lanes[key] = lane
             self._calls.watch(Deferred.fromCoroutine(self._serve(lane)))
         return answer
 
@@ -210,12 +265,11 @@ class Lanes:
         try:
             while lane.waiting:
                 await self._do(lane, lane.take())
-                await self._quietly(lambda: self._ledger.finish(lane.destination))
                 # Whoever was answered may have come again: his step replaces the note.
                 if not lane.waiting:
                     await self._quietly(lambda: self._ledger.tidy(lane.destination))
         finally:
-            del self._lanes[lane.destination]
+            del self._lanes[lane.destination, lane.is_inbox]
 
     async def _quietly(self, work: Attempt[None]) -> None:
         """Do what others would do as well, if it can be done."""
@@ -224,7 +278,7 @@ class Lanes:
 
     async def _do(self, lane: _Lane, group: list[_Call]) -> None:
         try:
-            outcomes = await self._calls.run(lambda: self._outcomes(lane, group))
+            await self.delivering(lambda: self._step(lane, group))
         except Refused as error:
             if len(group) == 1:
                 group[0].tell(error)
@@ -234,20 +288,46 @@ class Lanes:
         except MessagingError as error:
             for call in group:
                 call.tell(error)
-        else:
-            for call, outcome in zip(group, outcomes, strict=True):
-                call.tell(outcome)
-            lane.put_back(
-                [c for c, o in zip(group, outcomes, strict=True) if o is LATER]
-            )
 
-    async def _outcomes(self, lane: _Lane, group: list[_Call]) -> list[Any]:
+    async def _step(self, lane: _Lane, group: list[_Call]) -> None:
+        async with lane.turn:
+            outcomes, parcels = await self._calls.run(
+                lambda: self._outcomes(lane, group)
+            )
+            told = Deferred.fromCoroutine(self._tell(lane, group, outcomes, parcels))
+            await self._quietly(lambda: self._ledger.finish(lane.destination))
+        await told
+
+    async def _tell(
+        self,
+        lane: _Lane,
+        group: list[_Call],
+        outcomes: list[Any],
+        parcels: Sequence[Parcel],
+    ) -> None:
+        """Answer, once all that the step sent has arrived."""
+        if parcels:
+            await self._arrived(parcels)
+        for call, outcome in zip(group, outcomes, strict=True):
+            call.tell(outcome)
+        lane.put_back([c for c, o in zip(group, outcomes, strict=True) if o is LATER])
+        if parcels:
+            await self._ledger.delivered(lane.destination, parcels)
+
+    async def _outcomes(
+        self, lane: _Lane, group: list[_Call]
+    ) -> tuple[list[Any], Sequence[Parcel]]:
+        """What the callers are told, and what has to arrive before."""
         if group[0].work is not None:
-            return [await group[0].work()]
+            return [await group[0].work()], ()
         parts = [call.part for call in group if call.part is not None]
+        step = Step()
 
         async def planned(connection: Connection, view: View) -> Step:
-            return await plan(connection, view, parts)
+            nonlocal step
+            planning = plan_arrival if lane.is_inbox else plan
+            step = await planning(connection, view, parts)
+            return step
 
         outcomes: list[Any] | None = await self._ledger.change(
             lane.destination,
@@ -255,8 +335,11 @@ class Lanes:
             max(part.now for part in parts),
             create_at=next((part.now for part in parts if part.creates), None),
             blind=asks_nothing(parts),
+            arrival=lane.is_inbox,
         )
-        return [part.nothing for part in parts] if outcomes is None else outcomes
+        if outcomes is None:
+            outcomes = [part.nothing for part in parts]
+        return outcomes, step.parcels
 
 
 def _unavailable(*_: Any) -> Failure:

@@ -16,7 +16,7 @@ done, whether its process is slow or dead. docs/mongodb.rst says why that is rig
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import suppress
 from typing import Any, TypeVar
 
@@ -32,7 +32,15 @@ from mqsvc.storage.messages import mongodb_notes as notes
 from mqsvc.storage.messages.mongodb_client import MongoClient
 from mqsvc.storage.messages.mongodb_commands import Connection, Interrupted, together
 from mqsvc.storage.messages.mongodb_known import Own, Views
-from mqsvc.storage.messages.mongodb_notes import RECENT, Key, Move, Step, View, key_of
+from mqsvc.storage.messages.mongodb_notes import (
+    RECENT,
+    Key,
+    Move,
+    Parcel,
+    Step,
+    View,
+    key_of,
+)
 from mqsvc.storage.messages.mongodb_schema import DESTINATIONS
 
 Result = TypeVar("Result")
@@ -61,6 +69,18 @@ class Overtaken(Interrupted):
     """Whenever something was looked at, it changed meanwhile."""
 
 
+class Undelivered(Exception):
+    """A destination cannot be looked at before its parcels are where they belong.
+
+    :ivar parcels: those it has, maybe all of them delivered by now.
+    """
+
+    def __init__(self, destination: Destination, parcels: Sequence[Parcel]) -> None:
+        super().__init__(destination)
+        self.destination = destination
+        self.parcels = parcels
+
+
 class Ledger:
     """Steps and looks at destinations.
 
@@ -83,12 +103,13 @@ class Ledger:
 
         :param nothing: the answer where nothing was ever posted.
         :raise Overtaken: steps of others left no room for it.
+        :raise Undelivered: something has to be delivered first.
         """
         for _ in range(LOOKS):
             connection = await self._client.connection()
             document = None
             known = self._views.known(destination, connection)
-            if known is not None:
+            if known is not None and not known.view.outgoing:
                 # One round trip, if nobody else changed anything since.
                 answer, document = await self._asked(connection, known.view, question)
                 if document is not None and document["token"] == known.view.token:
@@ -96,6 +117,8 @@ class Ledger:
             view = await self._settled(connection, destination, document=document)
             if view is None:
                 return nothing
+            if view.outgoing:
+                raise Undelivered(destination, view.outgoing)
             answer, document = await self._asked(connection, view, question)
             if document is not None and view.only_grew_to(document):
                 return answer
@@ -109,6 +132,7 @@ class Ledger:
         *,
         create_at: int | None = None,
         blind: bool = False,
+        arrival: bool = False,
     ) -> Any:
         """Commit a step; gives its result, none where nothing was ever posted.
 
@@ -116,6 +140,8 @@ class Ledger:
 
         :param create_at: make the destination's document if there is none, as of now.
         :param blind: the plan asks nothing, so what it refuses depends on nothing.
+        :param arrival: it only brings parcels, and what it asks no other step changes.
+        :raise Undelivered: something has to be delivered first, before other steps.
         """
         is_contended = False
         while True:
@@ -123,7 +149,9 @@ class Ledger:
             view = await self._expected(connection, destination, create_at)
             if view is None:
                 return None
-            if blind:
+            if view.outgoing and not arrival:
+                raise Undelivered(destination, view.outgoing)
+            if blind or arrival:
                 step = await plan(connection, view)
             else:
                 planned = await self._planned(connection, destination, view, plan)
@@ -158,18 +186,33 @@ class Ledger:
         self._views.learn(destination, own.connection, view, own.is_contended)
         self._views.noted(destination, own.connection)
 
+    async def delivered(
+        self, destination: Destination, parcels: Sequence[Parcel]
+    ) -> None:
+        """Parcels came where they belong; waits until what that left to do is done.
+
+        Only then the next step may forget them: until they are shown, a sweep knows by
+        them that the messages are not left behind.
+        """
+        for parcel in parcels:
+            own = self._views.own(parcel.target)
+            if own is not None:
+                await own.over()
+        self._views.delivered(destination, parcels)
+
     async def tidy(self, destination: Destination) -> None:
-        """Remove the note of what was finished; the next commit would replace it."""
+        """Remove what is done from the document; the next commit would replace it."""
         known = self._views.last(destination)
         if known is None or known.noted is None:
             return
         connection, known.noted = known.noted, None
         noted = {"_id": known.view.key, "token": known.view.token}
+        done = (
+            {"pending": ""} if known.view.outgoing else {"pending": "", "outgoing": ""}
+        )
         # That may be undone by a crash: then somebody does the note once more.
         with suppress(Interrupted):
-            await connection.update_many(
-                DESTINATIONS, [(noted, {"$unset": {"pending": ""}})]
-            )
+            await connection.update_many(DESTINATIONS, [(noted, {"$unset": done})])
 
     async def pause(self, seconds: float) -> None:
         """Wait for about so long."""
@@ -295,7 +338,7 @@ class Ledger:
         own = self._views.begin(destination, connection, token)
         try:
             is_next, document = await self._swap(
-                connection, view, token, notes.commitment(step, note, token)
+                connection, view, token, notes.commitment(view, step, note, token)
             )
             if document is not None:
                 own.document = {**document, "pending": note}
@@ -304,7 +347,8 @@ class Ledger:
             raise
         if not is_next:
             self._views.end(destination)
-            await notes.discard(connection, batch)
+            sent = [parcel.batch for parcel in step.parcels]
+            await notes.discard(connection, batch, *sent)
         return is_next
 
     async def _swap(
@@ -360,7 +404,7 @@ class Ledger:
             await notes.store(connection, step, notes.hidden(batch, view, now))
             note = {**notes.note(view, step, batch), "condition": condition}
             note["then"] = {"total": len(move.messages)}
-            update = notes.commitment(step, note, token)
+            update = notes.commitment(view, step, note, token)
             if (await self._swap(connection, view, token, update))[0]:
                 return {"key": view.key, "token": token}
             await notes.discard(connection, batch)

@@ -15,7 +15,7 @@ from attrs import Factory, define, fields, frozen
 from bson import ObjectId
 from pymongo.errors import DuplicateKeyError
 
-from mqsvc.messaging.model import Destination
+from mqsvc.messaging.model import Destination, Kind
 from mqsvc.storage.messages.mongodb_commands import Connection, together
 from mqsvc.storage.messages.mongodb_schema import CLAIMS, CLEARED, HIDDEN, MESSAGES
 
@@ -25,7 +25,7 @@ Document = dict[str, Any]
 RECENT = 32
 """Tokens a destination remembers, to tell a step whether it was committed."""
 
-_SHOW = {
+_SHOW: dict[str, Document] = {
     "$inc": {"state": -HIDDEN},
     "$unset": {"batch": "", "planned": "", "begun": ""},
 }
@@ -41,11 +41,39 @@ def key_of(destination: Destination) -> Key:
     }
 
 
+def destination_of(key: Key) -> Destination:
+    """Whose document has an ``_id``."""
+    return Destination(key["project"], Kind(key["kind"]), key["name"])
+
+
+@frozen
+class Parcel:
+    """Hidden messages of a committed step that belong at the end of another place.
+
+    :ivar at: the moment of the step.
+    """
+
+    batch: ObjectId
+    target: Destination
+    at: int
+
+    @classmethod
+    def of(cls, kept: Document) -> Parcel:
+        """One as a document of a destination has it."""
+        return cls(kept["batch"], destination_of(kept["target"]), kept["at"])
+
+    def kept(self) -> Document:
+        """The same for a document of a destination."""
+        return {"batch": self.batch, "target": key_of(self.target), "at": self.at}
+
+
 @frozen
 class View:
-    """A destination at one moment, with nothing left to do.
+    """A destination at one moment, with nothing left to do in it.
 
     :ivar altered: the version of the last commit that did more than append.
+    :ivar outgoing: what is maybe not where it belongs yet. Without that nobody may
+        see the destination; only to put something at its end it makes no difference.
     """
 
     key: Key
@@ -58,12 +86,15 @@ class View:
     client: str | None
     run: int
     altered: int
+    outgoing: tuple[Parcel, ...] = ()
 
     @classmethod
     def of(cls, document: dict[str, Any]) -> View:
         """What a document says whose note, if it has one, is carried out."""
         names = [attribute.name for attribute in fields(cls)]
-        return cls(document["_id"], *(document[name] for name in names[1:]))
+        values = {name: document[name] for name in names[1:-1]}
+        outgoing = map(Parcel.of, document.get("outgoing", ()))
+        return cls(key=document["_id"], outgoing=tuple(outgoing), **values)
 
     def only_grew_to(self, document: dict[str, Any]) -> bool:
         """Whether nothing but new messages came since, as a later document says."""
@@ -94,6 +125,10 @@ class Step:
     :ivar sets: ids of messages, and the new values of some of their fields.
     :ivar gone: ids of messages to delete.
     :ivar set_claim: the id of a claim, and new values of its fields.
+    :ivar sent: new messages for other destinations, without their positions.
+    :ivar parcels: the same, once they are stored.
+    :ivar placed: batches of parcels for this destination, and their first positions.
+    :ivar end: the position after those.
     :ivar forget: all messages and claims, at once.
     :ivar fence: commit although nothing changes.
     """
@@ -111,13 +146,17 @@ class Step:
     set_claim: tuple[str, dict[str, Any]] | None = None
     gone_claim: str | None = None
     move: Move | None = None
+    sent: dict[Destination, list[Document]] = Factory(dict)
+    parcels: list[Parcel] = Factory(list)
+    placed: list[tuple[ObjectId, int]] = Factory(list)
+    end: int = 0
     forget: bool = False
     fence: bool = False
 
     @property
     def idle(self) -> bool:
         """Whether nothing is to be changed."""
-        return not (self.messages or self.alters or self.fence)
+        return not (self.messages or self.placed or self.alters or self.fence)
 
     @property
     def alters(self) -> bool:
@@ -139,20 +178,28 @@ def hidden(batch: ObjectId, view: View, now: int) -> Document:
 
 async def store(connection: Connection, step: Step, hidden: Document) -> None:
     """Put new documents where nobody looks."""
-    for message in step.messages:
-        state = message["state"] % HIDDEN + HIDDEN
-        message.update(hidden, _id=ObjectId(), state=state)
+    messages = [_hide(message, hidden) for message in step.messages]
+    for target, sent in step.sent.items():
+        parcel = Parcel(ObjectId(), target, hidden["begun"])
+        step.parcels.append(parcel)
+        in_parcel = {**hidden, "batch": parcel.batch}
+        messages += [_hide(message, in_parcel) for message in sent]
     await together(
-        connection.insert(MESSAGES, step.messages),
+        connection.insert(MESSAGES, messages),
         connection.insert(CLAIMS, [{**claim, **hidden} for claim in step.claims]),
     )
 
 
-async def discard(connection: Connection, batch: ObjectId) -> None:
+def _hide(message: Document, hidden: Document) -> Document:
+    state = message["state"] % HIDDEN + HIDDEN
+    message.update(hidden, _id=ObjectId(), state=state)
+    return message
+
+
+async def discard(connection: Connection, *batches: ObjectId) -> None:
     """Delete hidden documents that cannot be committed any more."""
-    await together(
-        *(connection.discard(each, {"batch": batch}) for each in (MESSAGES, CLAIMS))
-    )
+    those = {"batch": {"$in": batches}}
+    await together(*(connection.discard(each, those) for each in (MESSAGES, CLAIMS)))
 
 
 def note(view: View, step: Step, batch: ObjectId) -> dict[str, Any]:
@@ -160,6 +207,9 @@ def note(view: View, step: Step, batch: ObjectId) -> dict[str, Any]:
     note: dict[str, Any] = {"version": view.version + 1}
     if step.messages:
         note["batch"] = batch
+    if step.placed:
+        note["placed"] = [{"batch": each, "from": at} for each, at in step.placed]
+        note["owner"] = view.owner
     if step.claims:
         note["claim_batch"] = batch
     if step.sets:
@@ -175,7 +225,9 @@ def note(view: View, step: Step, batch: ObjectId) -> dict[str, Any]:
     return note
 
 
-def commitment(step: Step, note: dict[str, Any], token: ObjectId) -> dict[str, Any]:
+def commitment(
+    view: View, step: Step, note: dict[str, Any], token: ObjectId
+) -> dict[str, Any]:
     """The update of a destination's document that commits a step."""
     values: dict[str, Any] = {}
     if step.messages:
@@ -184,18 +236,23 @@ def commitment(step: Step, note: dict[str, Any], token: ObjectId) -> dict[str, A
             "client": step.client,
             "run": step.run,
         }
+    if step.placed:
+        values |= {"next": step.end, "client": None, "run": step.placed[-1][1]}
     if step.forget:
         values |= {"owner": ObjectId(), "total": 0, "claimed": 0}
         values |= {"client": None, "run": 0, "lasting": 0}
     if step.alters:
         values["altered"] = note["version"]
+    if len(note) > 1:
+        values["pending"] = note
+    if step.parcels:
+        values["outgoing"] = [parcel.kept() for parcel in step.parcels]
     update = fence(token)
     update["$set"].update(values)
-    if len(note) > 1:
-        update["$set"]["pending"] = note
-    else:
-        # Nothing is to be done but to replace the note of the step before.
-        update["$unset"] = {"pending": ""}
+    # Nothing may be left to do but to replace what the step before left.
+    done = {"pending"} if view.outgoing else {"pending", "outgoing"}
+    if done - values.keys():
+        update["$unset"] = dict.fromkeys(done - values.keys(), "")
     if not step.forget:
         update["$inc"] |= {"total": step.total, "claimed": step.claimed}
         update["$max"] = {"lasting": step.lasting}
@@ -251,6 +308,12 @@ def _message_updates(note: dict[str, Any], version: int) -> Updates:
     if "batch" in note:
         show = {**_SHOW, "$set": {"changed": version}}
         updates.append(({"batch": note["batch"]}, show))
+    for part in note.get("placed", ()):
+        # They were stored with their places in the batch.
+        places = dict.fromkeys(("position", "run"), part["from"])
+        show = {**_SHOW, "$inc": {**_SHOW["$inc"], **places}}
+        show["$set"] = {"owner": note["owner"], "changed": version}
+        updates.append(({"batch": part["batch"]}, show))
     return updates
 
 

@@ -13,14 +13,16 @@ from mqsvc.messaging.model import (
     Claim,
     Claimed,
     DeadLetterRule,
+    Destination,
     Message,
     NewMessage,
+    Posting,
     StoredMessage,
 )
 from mqsvc.storage.ids import RANDOM_BITS, RandomBits, format_id, parse_id
 from mqsvc.storage.messages import mongodb_queries as queries
 from mqsvc.storage.messages.mongodb_draft import Draft, Part
-from mqsvc.storage.messages.mongodb_notes import Document
+from mqsvc.storage.messages.mongodb_notes import Document, Parcel
 from mqsvc.storage.messages.mongodb_queries import Row
 from mqsvc.storage.messages.mongodb_schema import DELAYED, READY
 from mqsvc.storage.messages.mongodb_steps import Term
@@ -29,21 +31,33 @@ MAX_BODY_BYTES = 15_500_000
 """A document may have 16 MB, and the rest of it needs a little."""
 
 
+_UNTOUCHED = {"claim": None, "changed": 0}
+
+
 class Append(Part):
     """New messages at the end.
 
     :param rows: what is known of them before they have a place.
     :param client: who posted them, if that is known.
+    :param also: where others are to be put in the same step, and these.
     """
 
     order = 2
     creates = True
 
-    def __init__(self, rows: Sequence[Document], client: str | None, now: int) -> None:
+    def __init__(
+        self,
+        rows: Sequence[Document],
+        client: str | None,
+        now: int,
+        also: tuple[Destination, Sequence[Document]] | None = None,
+    ) -> None:
         super().__init__(now)
         self._rows = rows
         self._client = client
-        self.size = sum(len(row["body"]) for row in rows)
+        self._also = also
+        self._sizes = [len(row["body"]) for row in (*rows, *(also[1] if also else ()))]
+        self.size = sum(self._sizes)
 
     @classmethod
     def posted(
@@ -52,21 +66,14 @@ class Append(Part):
         client: str,
         now: int,
         random_bits: RandomBits,
+        also: Posting | None = None,
     ) -> Append:
         """Messages that a client posts."""
-        rows = [
-            {
-                "random": random_bits(RANDOM_BITS),
-                **_delayed_until(now + new.delay * 1000, now),
-                "expires": now + new.ttl * 1000,
-                "created": now,
-                "ttl": new.ttl,
-                "count": 0,
-                "body": new.body,
-            }
-            for new in messages
-        ]
-        return cls(rows, client, now)
+        rows = _posted(messages, now, random_bits)
+        if also is None:
+            return cls(rows, client, now)
+        others = _posted(also.messages, now, random_bits)
+        return cls(rows, client, now, (also.destination, others))
 
     @classmethod
     def restored(
@@ -82,6 +89,7 @@ class Append(Part):
                 "ttl": stored.message.ttl,
                 "count": stored.message.claim_count,
                 "body": stored.message.body,
+                **_UNTOUCHED,
             }
             for stored in messages
         ]
@@ -89,20 +97,51 @@ class Append(Part):
 
     def decide(self, draft: Draft) -> list[str]:
         """Give each its place."""
-        if any(len(row["body"]) > MAX_BODY_BYTES for row in self._rows):
+        if max(self._sizes, default=0) > MAX_BODY_BYTES:
             raise StoreUnavailable(
                 "MongoDB cannot keep a message of this size: post it in parts below "
                 f"{MAX_BODY_BYTES} bytes."
             )
-        rows = [{**row, "claim": None, "changed": 0} for row in self._rows]
+        rows = [dict(row) for row in self._rows]
         draft.append(rows, self._client)
+        if self._also is not None:
+            target, others = self._also
+            draft.send(target, [dict(row) for row in others], self._client)
         return [format_id(row["position"], row["random"]) for row in rows]
+
+
+def _posted(
+    messages: Iterable[NewMessage], now: int, random_bits: RandomBits
+) -> list[Document]:
+    return [
+        {
+            "random": random_bits(RANDOM_BITS),
+            **_delayed_until(now + new.delay * 1000, now),
+            "expires": now + new.ttl * 1000,
+            "created": now,
+            "ttl": new.ttl,
+            "count": 0,
+            "body": new.body,
+            **_UNTOUCHED,
+        }
+        for new in messages
+    ]
 
 
 def _delayed_until(moment: int, now: int) -> dict[str, int]:
     if moment > now:
         return {"state": DELAYED, "ready": moment}
     return {"state": READY, "ready": 0}
+
+
+class Arrive(Part):
+    """A parcel is put at the end, if it was not yet."""
+
+    creates = True
+
+    def __init__(self, parcel: Parcel) -> None:
+        super().__init__(parcel.at)
+        self.parcel = parcel
 
 
 class Delete(Part):

@@ -9,6 +9,8 @@
     version         grows by one with every commit
     altered         the version of the last commit that did more than append
     pending         what the last commit has still to do to other documents
+    outgoing        parcels: batches of messages for the end of other destinations,
+                    unless they are there already
     next            the position of the next message
     total, claimed  how many messages there are, and are in the state claimed
     client, run     who posted last, and where that run began
@@ -23,6 +25,9 @@
     changed                     the version of the last commit that changed it
     batch, planned, begun       only while hidden: with what others, for the commit
                                 after which version, and since when
+
+In a parcel messages have the owner of the destination that sends them, and their
+places in the parcel as positions and runs.
 
 ``claims``: ``owner``, ``ttl``, ``created``, ``expires``, ``changed``, and the three
 of hidden documents. ``cleared``: owners whose messages are to be deleted.

@@ -7,14 +7,13 @@ from typing import Any
 
 from bson import ObjectId
 
-from mqsvc.messaging.model import Destination, Kind
 from mqsvc.storage.ids import first_position
 from mqsvc.storage.messages import mongodb_queries as queries
 from mqsvc.storage.messages.mongodb_client import MongoClient
 from mqsvc.storage.messages.mongodb_commands import Connection
 from mqsvc.storage.messages.mongodb_lanes import Lanes
 from mqsvc.storage.messages.mongodb_ledger import Ledger
-from mqsvc.storage.messages.mongodb_notes import Step, View
+from mqsvc.storage.messages.mongodb_notes import Step, View, destination_of
 from mqsvc.storage.messages.mongodb_schema import (
     CLAIMED,
     CLAIMS,
@@ -192,8 +191,7 @@ class Sweep:
         found = await connection.find(DESTINATIONS, {"owner": owner}, limit=1)
         if not found:
             return None
-        name = found[0]["_id"]
-        destination = Destination(name["project"], Kind(name["kind"]), name["name"])
+        destination = destination_of(found[0]["_id"])
 
         async def same(connection: Connection, view: View) -> Step:
             return await plan(connection, view) if view.owner == owner else Step()

@@ -1,0 +1,411 @@
+"""From a post to the attempts at telling subscribers, on real stores."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from itertools import count
+from typing import Any
+
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from mqsvc.messaging.audience import Audience
+from mqsvc.messaging.limits import Limits
+from mqsvc.messaging.model import (
+    Destination,
+    JsonObject,
+    Kind,
+    NewMessage,
+    Selection,
+    Subscription,
+)
+from mqsvc.messaging.records import Records
+from mqsvc.notification.breaker import FAILURES, FIRST_REST, Breaker
+from mqsvc.notification.channel import Notice, Outcome, Verdict, retry
+from mqsvc.notification.deliverer import Deliverer
+from mqsvc.notification.dispatcher import INTERVAL, LEASE_SECONDS, Dispatcher
+from mqsvc.notification.entries import due, given_up, history, outbox
+from mqsvc.notification.history import History
+from mqsvc.notification.lanes import Lanes
+from mqsvc.notification.outbox import Outbox
+from tests.messaging.stores import (
+    Watched,
+    open_management,
+    open_messages,
+    unlimited,
+)
+
+EPOCH = 1_800_000_000
+QUEUE = Destination("p", Kind.QUEUE, "q")
+DELIVERED = Outcome(Verdict.DELIVERED, 200)
+
+
+class Script:
+    """A channel that answers as told, and holds back where it is told to.
+
+    :ivar outcomes: what the next attempts come to; after that they succeed.
+    :ivar made: the attempts so far.
+    """
+
+    schemes = ("http", "https")
+
+    def __init__(self) -> None:
+        self.outcomes: list[Outcome | Deferred[Outcome]] = []
+        self.made: list[Notice] = []
+
+    async def check(self, subscriber: str, options: JsonObject) -> None:
+        """See :class:`mqsvc.notification.channel.Channel`."""
+
+    async def deliver(self, notice: Notice) -> Outcome:
+        """See :class:`mqsvc.notification.channel.Channel`."""
+        self.made.append(notice)
+        outcome = self.outcomes.pop(0) if self.outcomes else DELIVERED
+        return outcome if isinstance(outcome, Outcome) else await outcome
+
+
+class DispatcherTestCase(SynchronousTestCase):
+    """An outbox and a dispatcher over real stores, in the hands of the test."""
+
+    require_confirmation = False
+
+    def setUp(self) -> None:
+        """Start with empty stores."""
+        self.clock = Clock()
+        self.clock.advance(EPOCH)
+        self.management = open_management(self)
+        self.store = Watched(open_messages(self))
+        self.script = Script()
+        self.ids: Iterator[int] = count(1)
+        self.audience = Audience(self.management, self.now)
+        self.dispatcher = self.make_dispatcher()
+        self.outbox = Outbox(
+            self.store,
+            self.audience,
+            lambda _: succeed(None),
+            self.wake,
+        )
+        self.dispatcher.startService()
+        self.addCleanup(self.stop)
+
+    def wake(self) -> None:
+        """Tell the dispatcher that there is at the time of something new."""
+        self.dispatcher.wake()
+
+    def stop(self) -> None:
+        """Stop the dispatcher that there is in the end."""
+        self.successResultOf(self.dispatcher.stopService())
+
+    def make_dispatcher(self) -> Dispatcher:
+        """A dispatcher as a process has it."""
+        attempts = History(self.store, self.now)
+        limits = Limits()
+        deliverer = Deliverer(
+            management=self.management,
+            store=self.store,
+            records=Records(self.management, limits, unlimited(self.management)),
+            channels=dict.fromkeys(("http", "https"), self.script),
+            breaker=Breaker(self.clock),
+            lanes=Lanes(),
+            history=attempts,
+            now=self.now,
+        )
+        return Dispatcher(
+            self.management,
+            self.store,
+            deliverer,
+            attempts,
+            lambda: succeed([None]),
+            self.clock,
+            self.require_confirmation,
+        )
+
+    def now(self) -> int:
+        """Milliseconds since the epoch."""
+        return int(self.clock.seconds() * 1000)
+
+    def subscribe(self, subscriber: str = "http://a/", **options: Any) -> Subscription:
+        """Subscribe to the queue."""
+        made = Subscription(
+            id=f"{next(self.ids):024x}",
+            destination=QUEUE,
+            subscriber=subscriber,
+            ttl=10_000_000,
+            created=self.now(),
+            options=options,
+        )
+        self.successResultOf(self.management.subscribe(made, self.now()))
+        self.audience.forget(QUEUE)
+        return made
+
+    def post(self, *bodies: Any) -> None:
+        """Post to the queue."""
+        messages = [NewMessage(json.dumps(body).encode(), 300) for body in bodies]
+        self.successResultOf(self.outbox.post(QUEUE, messages, "c", self.now()))
+
+    def bodies(self) -> list[Any]:
+        """The bodies that were told so far, in order."""
+        return [json.loads(notice.content)["body"] for notice in self.script.made]
+
+    def left(self, queue: Destination) -> int:
+        """How much there is in an internal queue."""
+        return self.successResultOf(self.store.stats(queue, self.now())).total
+
+    def pass_time(self, seconds: int) -> None:
+        """Let seconds go by, one after the other."""
+        for _ in range(seconds):
+            self.clock.advance(1)
+
+
+class DeliveryTests(DispatcherTestCase):
+    """What is told, to whom, and when."""
+
+    def test_at_once(self) -> None:
+        """A message is told at once, and nothing of it is left."""
+        self.subscribe()
+        self.post({"x": 1})
+        (notice,) = self.script.made
+        wanted = {"ttl": 300, "body": {"x": 1}, "queue_name": "q"}
+        wanted["Message_Type"] = "Notification"
+        self.assertEqual(json.loads(notice.content), wanted)
+        self.assertEqual((self.left(outbox(None)), self.left(due(None))), (0, 0))
+
+    def test_nobody(self) -> None:
+        """Without a subscription nothing is written down beside the messages."""
+        self.post(1)
+        self.assertEqual(self.script.made, [])
+        self.assertEqual(self.store.calls.count("claim"), 2)
+
+    def test_everybody(self) -> None:
+        """Each subscription is told of each message, in order."""
+        for name in "abc":
+            self.subscribe(f"http://{name}/")
+        self.post(1, 2)
+        self.post(3)
+        for name in "abc":
+            told = [
+                json.loads(notice.content)["body"]
+                for notice in self.script.made
+                if notice.subscription.subscriber == f"http://{name}/"
+            ]
+            self.assertEqual(told, [1, 2, 3])
+
+    def test_filter(self) -> None:
+        """A subscription with a filter is told of what it lets pass."""
+        self.subscribe(filter={"kind": ["order"]})
+        self.post({"kind": "order"}, {"kind": "offer"}, 5)
+        self.assertEqual(self.bodies(), [{"kind": "order"}])
+
+    def test_messages_that_are_gone(self) -> None:
+        """A message that is taken before its entry is seen to is told all the same."""
+        self.subscribe()
+        self.dispatcher.stopService()
+        self.post(1)
+        self.successResultOf(self.store.pop(QUEUE, 1, self.now()))
+        self.dispatcher.startService()
+        self.assertEqual(self.bodies(), [1])
+
+    def test_in_order_while_one_is_slow(self) -> None:
+        """A subscription is told of one message after the other."""
+        self.subscribe()
+        slow: Deferred[Outcome] = Deferred()
+        self.script.outcomes = [slow]
+        self.post(1, 2)
+        self.post(3)
+        self.assertEqual(self.bodies(), [1])
+        slow.callback(DELIVERED)
+        self.assertEqual(self.bodies(), [1, 2, 3])
+
+    def test_slow_one_holds_up_nobody_else(self) -> None:
+        """Others are told while one subscriber does not answer."""
+        self.subscribe("http://slow/")
+        slow: Deferred[Outcome] = Deferred()
+        self.script.outcomes = [slow]
+        self.post(1)
+        self.subscribe("http://quick/")
+        for number in range(2, 40):
+            self.post(number)
+        told = [
+            json.loads(notice.content)["body"]
+            for notice in self.script.made
+            if notice.subscription.subscriber == "http://quick/"
+        ]
+        self.assertEqual(told, list(range(2, 40)))
+        slow.callback(DELIVERED)
+
+
+class RetryTests(DispatcherTestCase):
+    """Attempts that fail."""
+
+    def test_policy(self) -> None:
+        """A failed delivery is tried again when the policy says so, then given up."""
+        policy = {
+            "retries_with_no_delay": 1,
+            "minimum_delay_retries": 1,
+            "minimum_delay": 5,
+            "maximum_delay": 15,
+            "maximum_delay_retries": 1,
+        }
+        subscription = self.subscribe(_retry_policy=policy)
+        self.script.outcomes = [retry("no")] * 100
+        self.post(1)
+        began = self.clock.seconds()
+        times = []
+        for _ in range(200):
+            while len(times) < len(self.script.made):
+                times.append(int(self.clock.seconds() - began))
+            self.clock.advance(1)
+        self.assertEqual(len(times), 6)
+        self.assertEqual(self.left(due(None)), 0)
+        self.assertEqual(self.left(given_up(None, subscription.id)), 1)
+        ids = {notice.delivery_id for notice in self.script.made}
+        self.assertEqual(len(ids), 1)
+        numbers = [notice.attempt for notice in self.script.made]
+        self.assertEqual(numbers, [1, 2, 3, 4, 5, 6])
+
+    def test_one_failure_is_of_one_message(self) -> None:
+        """The next messages are told although one fails, and that one is told later."""
+        self.subscribe()
+        self.script.outcomes = [retry("no")]
+        self.post(1, 2)
+        self.assertEqual(self.bodies()[:2], [1, 2])
+        self.pass_time(2)
+        self.assertEqual(self.bodies(), [1, 2, 1])
+
+    def test_retry_after(self) -> None:
+        """A receiver that asks for time gets it."""
+        self.subscribe()
+        self.script.outcomes = [Outcome(Verdict.RETRY, 429, retry_after=30)]
+        self.post(1)
+        self.pass_time(29)
+        self.assertEqual(len(self.script.made), 1)
+        self.pass_time(3)
+        self.assertEqual(len(self.script.made), 2)
+
+    def test_gone(self) -> None:
+        """A receiver that is gone ends its subscription."""
+        self.subscribe()
+        self.script.outcomes = [Outcome(Verdict.GONE, 410)]
+        self.post(1)
+        found = self.management.subscriptions(QUEUE, 10, "", self.now())
+        self.assertEqual(self.successResultOf(found), [])
+
+    def test_refused(self) -> None:
+        """What would fail again is not tried again, and kept."""
+        subscription = self.subscribe()
+        self.script.outcomes = [Outcome(Verdict.REFUSED, 404)]
+        self.post(1)
+        self.pass_time(100)
+        self.assertEqual(len(self.script.made), 1)
+        self.assertEqual(self.left(given_up(None, subscription.id)), 1)
+
+    def test_unsubscribed(self) -> None:
+        """What waits for a subscription that is gone by then is dropped."""
+        subscription = self.subscribe()
+        self.script.outcomes = [Outcome(Verdict.RETRY, 503, retry_after=20)]
+        self.post(1)
+        self.management.unsubscribe(QUEUE, subscription.id)
+        self.pass_time(60)
+        self.assertEqual(len(self.script.made), 1)
+        self.assertEqual(self.left(due(None)), 0)
+
+    def test_dead_target_rests(self) -> None:
+        """A target that fails again and again is left alone, and loses nothing."""
+        self.subscribe()
+        self.script.outcomes = [retry("no")] * FAILURES
+        for number in range(FAILURES):
+            self.post(number)
+        made = len(self.script.made)
+        self.post("late")
+        self.pass_time(int(FIRST_REST) - 5)
+        self.assertLessEqual(len(self.script.made), made + 1)
+        self.pass_time(200)
+        self.assertEqual(set(map(str, self.bodies())), {*map(str, range(5)), "late"})
+        self.assertEqual(self.left(due(None)), 0)
+
+    def test_history(self) -> None:
+        """Attempts can be looked at."""
+        subscription = self.subscribe()
+        self.script.outcomes = [retry("the receiver answers 500", 500)]
+        self.post(1)
+        self.pass_time(3)
+        where = history(None, subscription.id)
+        page = self.store.page(where, Selection(limit=10), self.now())
+        attempts = [
+            attempt
+            for message in self.successResultOf(page)
+            for attempt in json.loads(message.body)["attempts"]
+        ]
+        outcomes = [(each["outcome"], each["status"]) for each in attempts]
+        self.assertEqual(outcomes, [("retry", 500), ("delivered", 200)])
+
+
+class CrashTests(DispatcherTestCase):
+    """Processes that end in the middle."""
+
+    def test_killed(self) -> None:
+        """What a process had taken is told by another one after its lease."""
+        self.subscribe()
+        self.script.outcomes = [Deferred()]
+        self.post(1)
+        # Nothing that this process would do from now on happens.
+        for call in self.clock.getDelayedCalls():
+            call.cancel()
+        self.dispatcher._timer = None
+        other = self.make_dispatcher()
+        other.startService()
+        self.addCleanup(other.stopService)
+        self.pass_time(LEASE_SECONDS - 1)
+        self.assertEqual(len(self.script.made), 1)
+        self.pass_time(2)
+        self.assertEqual(self.bodies(), [1, 1])
+        self.assertEqual(len({notice.delivery_id for notice in self.script.made}), 1)
+
+    def test_stopped(self) -> None:
+        """What a process has not done when it stops is told by the next one at once."""
+        self.subscribe()
+        self.script.outcomes = [Deferred()]
+        self.post(1)
+        self.successResultOf(self.dispatcher.stopService())
+        self.dispatcher = self.make_dispatcher()
+        self.dispatcher.startService()
+        self.assertEqual(self.bodies(), [1, 1])
+
+    def test_long_attempt(self) -> None:
+        """What takes long is not taken over by others."""
+        self.subscribe()
+        slow: Deferred[Outcome] = Deferred()
+        self.script.outcomes = [slow]
+        self.post(1)
+        other = self.make_dispatcher()
+        other.startService()
+        self.addCleanup(other.stopService)
+        self.pass_time(3 * LEASE_SECONDS)
+        self.assertEqual(len(self.script.made), 1)
+        slow.callback(DELIVERED)
+        self.assertEqual(self.left(outbox(None)), 0)
+
+    def test_store_away(self) -> None:
+        """Nothing is lost while the store is away, and all goes on when it is back."""
+        self.subscribe()
+        self.store.broken |= {"claim"}
+        self.post(1)
+        self.pass_time(10)
+        self.assertEqual(self.script.made, [])
+        self.store.broken.clear()
+        self.pass_time(int(INTERVAL) + 1)
+        self.assertEqual(self.bodies(), [1])
+
+
+class ConfirmationTests(DispatcherTestCase):
+    """Where subscribers have to agree."""
+
+    require_confirmation = True
+
+    def test_unconfirmed(self) -> None:
+        """Who has not agreed is not told."""
+        self.subscribe()
+        self.post(1)
+        self.assertEqual(self.script.made, [])
+        self.assertEqual(self.left(outbox(None)), 0)
