@@ -83,8 +83,9 @@ def refused(error: str, status: int | None = None) -> Outcome:
 class Channel(Protocol):
     """A way to tell subscribers of some schemes."""
 
-    schemes: tuple[str, ...]
-    """Of subscribers, in lower case."""
+    @property
+    def schemes(self) -> tuple[str, ...]:
+        """Of subscribers, in lower case."""
 
     async def check(self, subscriber: str, options: JsonObject) -> None:
         """Accept a subscriber and its options, before they are kept.

@@ -208,7 +208,7 @@ class Dispatcher(Service):
 
     def _failed(self, failure: Failure) -> None:
         # It is seen to again when its lease ends.
-        if failure.check(FirstError):
+        if isinstance(failure.value, FirstError):
             failure = failure.value.subFailure
         if failure.check(MessagingError):
             self.log.warn("A notification waits: {error}", error=failure.value)

@@ -20,7 +20,7 @@ CLIENT = "mqsvc-notification"
 KEPT_SECONDS = 14 * 24 * 3600
 """How long an entry or a delivery is worth anything: longer than any policy retries."""
 
-HISTORY_SECONDS = 24 * 3600
+HISTORY_SECONDS = 3600
 """How long attempts can be looked at."""
 
 

@@ -46,7 +46,7 @@ class _Session(ESMTPSender):
     def sendError(self, exc: Exception) -> None:
         """See Twisted's; what goes wrong after the mail was taken is nothing."""
         if self.factory.sendFinished:
-            self.transport.loseConnection()
+            self.smtpState_disconnect(-1, b"")
         else:
             super().sendError(exc)
 
@@ -80,8 +80,8 @@ class _Factory(ESMTPSenderFactory):
 class SMTPServer:
     """A server that takes mail from us.
 
-    :ivar security: ``tls`` from the first byte, ``starttls``, which is then demanded, or
-        ``none``.
+    :ivar security: ``tls`` from the first byte, ``starttls``, which is then demanded,
+        or ``none``.
     :ivar user: logs in when there is one.
     :ivar trust: what vouches for its certificate; none is the platform's choice.
     """

@@ -67,7 +67,8 @@ class CORS:
 
     def _set_origin(self, request: IRequest, origin: str) -> bool:
         allowed = self.allowed_origin
-        if origin in allowed:
+        # Some client may send "*" itself, which is no origin.
+        if origin != ANY and origin in allowed:
             request.setHeader("Access-Control-Allow-Origin", origin)
             if self.allow_credentials:
                 request.setHeader("Access-Control-Allow-Credentials", "true")

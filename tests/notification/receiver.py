@@ -88,11 +88,13 @@ class Receiver(Factory):
     """Listens on a loopback address.
 
     :ivar scripts: for one request each; the last one is for all that follow.
+    :ivar accepted: is told of the first connection.
     """
 
     scripts: list[Script]
     requests: list[Received] = field(factory=list)
     connections: int = 0
+    accepted: Deferred[None] | None = None
     _open: set[Connection] = field(factory=set)
     _waiting: Deferred[None] | None = None
     _port: Any = None
@@ -113,6 +115,8 @@ class Receiver(Factory):
         self.connections += 1
         connection = Connection(self, self.connections)
         self._open.add(connection)
+        if self.accepted is not None:
+            self.accepted.callback(None)
         return connection
 
     def got(self, connection: Connection, request: Received) -> None:

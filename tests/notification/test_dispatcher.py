@@ -12,6 +12,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from mqsvc.messaging.audience import Audience
+from mqsvc.messaging.errors import InvalidRequest, SubscriptionDoesNotExist
 from mqsvc.messaging.limits import Limits
 from mqsvc.messaging.model import (
     Destination,
@@ -25,6 +26,7 @@ from mqsvc.messaging.records import Records
 from mqsvc.notification.breaker import FAILURES, FIRST_REST, Breaker
 from mqsvc.notification.channel import Notice, Outcome, Verdict, retry
 from mqsvc.notification.deliverer import Deliverer
+from mqsvc.notification.deliveries import Deliveries, Report
 from mqsvc.notification.dispatcher import INTERVAL, LEASE_SECONDS, Dispatcher
 from mqsvc.notification.entries import due, given_up, history, outbox
 from mqsvc.notification.history import History
@@ -409,3 +411,69 @@ class ConfirmationTests(DispatcherTestCase):
         self.post(1)
         self.assertEqual(self.script.made, [])
         self.assertEqual(self.left(outbox(None)), 0)
+
+
+class DeliveriesTests(DispatcherTestCase):
+    """Looking at deliveries, and sending them again."""
+
+    def setUp(self) -> None:
+        """One delivery was given up."""
+        super().setUp()
+        self.deliveries = Deliveries(
+            self.management,
+            self.store,
+            Records(self.management, Limits(), unlimited(self.management)),
+            self.now,
+            self.wake,
+        )
+        self.subscription = self.subscribe()
+        self.script.outcomes = [Outcome(Verdict.REFUSED, 404, "the receiver says no")]
+        self.post("x")
+        self.pass_time(1)
+
+    def report(self) -> Report:
+        """What is reported of the subscription."""
+        asked = self.deliveries.report(QUEUE, self.subscription.id)
+        return self.successResultOf(Deferred.fromCoroutine(asked))
+
+    def resend(self, document: Any = None) -> int:
+        """Send again."""
+        asked = self.deliveries.resend(QUEUE, self.subscription.id, document)
+        return self.successResultOf(Deferred.fromCoroutine(asked))
+
+    def test_report(self) -> None:
+        """The attempts are told, and what was given up."""
+        report = self.report()
+        (attempt,), (given_up_one,) = report.attempts, report.given_up
+        self.assertEqual(attempt.delivery, given_up_one.id)
+        self.assertEqual((attempt.outcome, attempt.status), ("refused", 404))
+        self.assertEqual(attempt.error, "the receiver says no")
+
+    def test_resend(self) -> None:
+        """It is delivered again under its id, and is not given up any more."""
+        self.assertEqual(self.resend(), 1)
+        self.assertEqual(self.bodies(), ["x", "x"])
+        self.assertEqual(len({notice.delivery_id for notice in self.script.made}), 1)
+        self.pass_time(1)
+        report = self.report()
+        self.assertEqual(report.given_up, ())
+        self.assertEqual(report.attempts[0].outcome, "delivered")
+
+    def test_resend_some(self) -> None:
+        """Only those that are asked for are sent again, others can be later."""
+        self.assertEqual(self.resend({"deliveries": ["unknown"]}), 0)
+        self.assertEqual(self.bodies(), ["x"])
+        (left,) = self.report().given_up
+        self.assertEqual(self.resend({"deliveries": [left.id]}), 1)
+
+    def test_malformed(self) -> None:
+        """Other documents are refused."""
+        for document in ([], 5, {"deliveries": "x"}, {"deliveries": [5]}):
+            asked = self.deliveries.resend(QUEUE, self.subscription.id, document)
+            self.failureResultOf(Deferred.fromCoroutine(asked), InvalidRequest)
+
+    def test_unknown(self) -> None:
+        """A subscription of another queue, or none, has no deliveries."""
+        other = Destination("p2", Kind.QUEUE, "q")
+        asked = self.deliveries.report(other, self.subscription.id)
+        self.failureResultOf(Deferred.fromCoroutine(asked), SubscriptionDoesNotExist)

@@ -105,7 +105,8 @@ class ShapeTests(SynchronousTestCase):
 
     def test_none(self) -> None:
         """Without conditions every message passes."""
-        for body in (1, {}, [], {"a": 1}):
+        bodies: list[Any] = [1, {}, [], {"a": 1}]
+        for body in bodies:
             self.assertTrue(compile_filter({}).matches(body))
             self.assertTrue(passes(None, body))
             self.assertTrue(passes({}, body))

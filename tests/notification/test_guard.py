@@ -94,7 +94,7 @@ class AddressTests(SynchronousTestCase):
     @exact
     @given(st.ip_addresses())
     def test_against_the_library(self, address: IPv4Address) -> None:
-        """Nothing passes that Python's own tables call private, link-local and so on."""
+        """Nothing passes that Python's own tables call private or local."""
         if permits(str(address)):
             inner = getattr(address, "ipv4_mapped", None) or address
             bad = (inner.is_private, inner.is_loopback, inner.is_link_local)

@@ -120,9 +120,13 @@ def logged(text: str) -> Deferred[str]:
 class WritingCase(RestTestCase):
     """A service that is started with files of the test."""
 
+    def new_path(self) -> str:
+        """The absolute path of a file that is not there yet."""
+        return os.path.abspath(self.mktemp())
+
     def written(self, text: str) -> str:
         """The absolute path of a new file."""
-        path = os.path.abspath(self.mktemp())
+        path = self.new_path()
         Path(path).write_text(text, encoding="utf-8")
         return path
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from twisted.trial.unittest import TestCase
 
+from tests.storage.also_contract import AlsoAtOnceTests, AlsoSharedTests, AlsoTests
 from tests.storage.claiming_contract import (
     ClaimTests,
     DeadLetterTests,
@@ -67,6 +68,9 @@ __all__ = [
 
 CONCERNS = (
     PostingTests,
+    AlsoTests,
+    AlsoAtOnceTests,
+    AlsoSharedTests,
     PagingTests,
     GetTests,
     DeleteTests,

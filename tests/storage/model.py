@@ -31,6 +31,7 @@ from mqsvc.messaging.model import (
     Destination,
     Message,
     NewMessage,
+    Posting,
     Selection,
     Stats,
     StoredMessage,
@@ -58,6 +59,16 @@ class Kept:
     client_id: str | None
     expires: int
     ready: int
+
+    @classmethod
+    def posted(cls, new: NewMessage, client_id: str, now: int) -> Kept:
+        """One that is new."""
+        return cls(
+            Message("", new.body, new.ttl, now),
+            client_id,
+            expires=now + new.ttl * 1000,
+            ready=now + new.delay * 1000,
+        )
 
     def outlive(self, lease: Lease, grace: int) -> None:
         """Extend a life that would end before the claim does."""
@@ -163,20 +174,16 @@ class ModelStore:
         messages: Sequence[NewMessage],
         client_id: str,
         now: int,
+        also: Posting | None = None,
     ) -> list[str]:
-        """Append in order."""
-        return [
-            self._append(
-                destination,
-                Kept(
-                    Message("", new.body, new.ttl, now),
-                    client_id,
-                    expires=now + new.ttl * 1000,
-                    ready=now + new.delay * 1000,
-                ),
-            )
+        """Append in order, first here and then elsewhere."""
+        ids = [
+            self._append(destination, Kept.posted(new, client_id, now))
             for new in messages
         ]
+        if also is not None:
+            self.post(also.destination, also.messages, client_id, now)
+        return ids
 
     def page(
         self, destination: Destination, selection: Selection, now: int

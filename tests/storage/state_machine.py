@@ -33,6 +33,7 @@ from mqsvc.messaging.model import (
     Destination,
     Kind,
     NewMessage,
+    Posting,
     Selection,
     StoredMessage,
 )
@@ -56,6 +57,7 @@ DESTINATIONS = (
     GRAVEYARD,
     Destination("tenant", Kind.TOPIC, "orders"),
     Destination("neighbour", Kind.QUEUE, "orders"),
+    Destination("tenant", Kind.OUTBOX, "orders"),
 )
 CLIENTS = ("alice", "bob")
 
@@ -71,6 +73,7 @@ GRACES = st.sampled_from([1, 60])
 LIMITS = st.integers(1, 6)
 PLACES = st.sampled_from([ORDERS] * 9 + list(DESTINATIONS))
 POSTS = st.lists(st.tuples(TTLS, DELAYS), min_size=1, max_size=12)
+PAIRS = st.tuples(PLACES, PLACES).filter(lambda pair: pair[0] != pair[1])
 BURYING = PLACES.filter(lambda place: place != GRAVEYARD)
 RULES = st.builds(
     DeadLetterRule,
@@ -197,13 +200,35 @@ class AgreementMachine(RuleBasedStateMachine):
         self, place: Destination, client: str, spans: list[tuple[int, int]]
     ) -> None:
         """A client posts a batch."""
+        new = self.batch(spans)
+        ids = answer(self.store.post(place, new, client, self.now))
+        self.take_over(place, ids)
+        check_same(ids, self.model.post(place, new, client, self.now))
+
+    @rule(pair=PAIRS, client=st.sampled_from(CLIENTS), spans=POSTS, others=POSTS)
+    def post_to_two(
+        self,
+        pair: tuple[Destination, Destination],
+        client: str,
+        spans: list[tuple[int, int]],
+        others: list[tuple[int, int]],
+    ) -> None:
+        """A client posts a batch, and in the same step others elsewhere."""
+        place, elsewhere = pair
+        new, also = self.batch(spans), Posting(elsewhere, self.batch(others))
+        ids = answer(self.store.post(place, new, client, self.now, also))
+        self.take_over(place, ids)
+        self.take_over(elsewhere, self.appended(elsewhere))
+        check_same(ids, self.model.post(place, new, client, self.now, also))
+        assert not self.given_messages, "the store appended more than the model"
+
+    def batch(self, spans: list[tuple[int, int]]) -> list[NewMessage]:
+        """New messages, each different from all before."""
         new = []
         for ttl, delay in spans:
             self.posted += 1
             new.append(NewMessage(str(self.posted).encode(), ttl, delay))
-        ids = answer(self.store.post(place, new, client, self.now))
-        self.take_over(place, ids)
-        check_same(ids, self.model.post(place, new, client, self.now))
+        return new
 
     @rule(place=PLACES, ttl=CLAIM_TTLS, grace=GRACES, limit=LIMITS)
     def claim(self, place: Destination, ttl: int, grace: int, limit: int) -> None:

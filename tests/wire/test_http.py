@@ -260,6 +260,18 @@ class AnswerTests(WireTestCase):
         self.assertNotIn(b"Content-Length", connection.sent)
         self.assertFalse(connection.is_closed)
 
+    def test_headers_first(self) -> None:
+        """Writing nothing sends the headers, and does not end the body."""
+        later = Later()
+        self.serve(later)
+        connection = self.connect()
+        connection.send(get())
+        later.requests[0].write(b"")
+        self.assertTrue(connection.sent.endswith(b"chunked\r\n\r\n"))
+        later.requests[0].write(b"abc")
+        later.requests[0].finish()
+        self.assertTrue(connection.sent.endswith(b"\r\n\r\n3\r\nabc\r\n0\r\n\r\n"))
+
     def test_nothing_written(self) -> None:
         """An answer that ends without a body has the length 0."""
         later = Later()
@@ -763,6 +775,16 @@ class GoneTests(WireTestCase):
         self.assertEqual((0, []), (self.factory.connections, later.requests))
         self.assertEqual(0, self.factory.requests_in_flight)
         self.assertEqual([], self.clock.getDelayedCalls())
+
+    def test_finished(self) -> None:
+        """A finished request has no say in the connection any more."""
+        later = Later()
+        self.serve(later)
+        connection = self.connect()
+        connection.send(get())
+        later.answer(0)
+        later.requests[0].loseConnection()
+        self.assertFalse(connection.is_closed)
 
     def test_finished_twice(self) -> None:
         """An answer ends once, and nothing is written to it later."""

@@ -111,6 +111,7 @@ MALFORMED = [
             *(b"0\r\nA\r\n\r\n", b"0\r\nA : b\r\n\r\n", b"0\r\n A: b\r\n\r\n"),
             *(b"0\r\nA: \x00\r\n\r\n", b"0\r\nA: b\n\r\n", b"0\r\nA: b\r\r\n\r\n"),
             *(b"0\r\n\n", b"0\n\r\n", b"0\r\nGET / HTTP/1.1\r\n\r\n"),
+            *(b"1;a\rb", b"1;a\n", b"0\r\nA: b\rc"),
         ]
     ),
     # Other protocols.
