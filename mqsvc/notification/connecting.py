@@ -11,13 +11,17 @@ from typing import Any, cast
 
 from attrs import define, frozen
 from treq.client import HTTPClient
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.endpoints import (
     TCP4ClientEndpoint,
     TCP6ClientEndpoint,
     wrapClientTLS,
 )
-from twisted.internet.error import ConnectError, DNSLookupError
+from twisted.internet.error import (
+    ConnectError,
+    ConnectingCancelledError,
+    DNSLookupError,
+)
 from twisted.internet.interfaces import (
     IProtocol,
     IProtocolFactory,
@@ -78,6 +82,8 @@ class _CheckedEndpoint:
                 return cast(IProtocol, await endpoint.connect(factory))
             except ConnectError as error:
                 failed = error
+            except ConnectingCancelledError as error:
+                raise CancelledError from error
         raise failed or DNSLookupError()
 
 

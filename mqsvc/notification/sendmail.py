@@ -86,11 +86,13 @@ class SendmailCommand:
         """Hand over one mail."""
         run = _Run(mail.text.replace(b"\r\n", b"\n"))
         program = self.arguments[0]
-        self._reactor.spawnProcess(run, program, self.arguments, env=self._environ)
         try:
+            self._reactor.spawnProcess(run, program, self.arguments, env=self._environ)
             code = await run.done.addTimeout(ATTEMPT_SECONDS, self._reactor)
         except DeferredTimeout:
             return retry(f"{program} did not end within {ATTEMPT_SECONDS} seconds")
+        except OSError as error:
+            return retry(f"{program} cannot be run: {error.strerror}")
         if code == 0:
             return Outcome(Verdict.DELIVERED, 0)
         outcome = refused if code in _FINAL else retry

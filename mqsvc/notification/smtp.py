@@ -9,7 +9,11 @@ from attrs import field, frozen
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
-from twisted.internet.error import ConnectError, DNSLookupError
+from twisted.internet.error import (
+    ConnectError,
+    ConnectingCancelledError,
+    DNSLookupError,
+)
 from twisted.internet.protocol import connectionDone
 from twisted.internet.ssl import optionsForClientTLS
 from twisted.mail.smtp import (
@@ -113,7 +117,7 @@ class SMTPServer:
     async def _send(self, mail: Mail) -> None:
         result: Deferred[Any] = Deferred()
         factory = self._factory(mail, result)
-        session: Any = await self._endpoint().connect(factory)
+        session = await self._connected(factory)
         try:
             await result
         except CancelledError:
@@ -127,6 +131,12 @@ class SMTPServer:
                 lambda _, seconds: session.transport.abortConnection(),
             )
             await factory.closed
+
+    async def _connected(self, factory: _Factory) -> Any:
+        try:
+            return await self._endpoint().connect(factory)
+        except ConnectingCancelledError as error:
+            raise CancelledError from error
 
     def _factory(self, mail: Mail, result: Deferred[Any]) -> _Factory:
         return _Factory(

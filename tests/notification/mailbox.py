@@ -11,6 +11,7 @@ from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP, AuthResult, LoginPassword
 from attrs import define, field
 
+from tests.live import free_port
 from tests.notification.receiver import Certificate
 
 HOST = "127.0.0.1"
@@ -73,13 +74,12 @@ class Mailbox:
 
     def listen(self, **arguments: Any) -> Controller:
         """Start in a thread of its own; stop it at the end."""
-        controller = Controller(self, hostname=HOST, port=0, **arguments)
+        controller = Controller(self, hostname=HOST, port=free_port(), **arguments)
         controller.start()
         return controller
 
 
 def port_of(controller: Controller) -> int:
-    """The port that the system gave it."""
-    assert controller.server is not None
-    number: int = controller.server.sockets[0].getsockname()[1]
+    """The port that it listens on."""
+    number: int = controller.port
     return number

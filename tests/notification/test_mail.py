@@ -281,10 +281,14 @@ class SMTPTests(TestCase):
 
     async def test_untrusted(self) -> None:
         """A server with a certificate that nobody vouches for gets no mail."""
-        for security, argument in (("tls", "ssl_context"), ("starttls", "tls_context")):
+        ways: tuple[tuple[Security, str], ...] = (
+            ("tls", "ssl_context"),
+            ("starttls", "tls_context"),
+        )
+        for security, argument in ways:
             controller = self.mailbox.listen(**{argument: server_context()})
             self.addCleanup(controller.stop)
-            server = SMTPServer(reactor, HOST, port_of(controller), security)  # type: ignore[arg-type]
+            server = SMTPServer(reactor, HOST, port_of(controller), security)
             outcome = await self.outcome(server)
             self.assertEqual(Verdict.RETRY, outcome.verdict)
         self.assertEqual([], self.mailbox.mails)
@@ -401,7 +405,8 @@ class CommandTests(TestCase):
                 "import os, sys, pathlib\n"
                 "there = pathlib.Path(sys.argv[1])\n"
                 "(there / 'mail').write_bytes(sys.stdin.buffer.read())\n"
-                "(there / 'rest').write_text(repr((sys.argv[2:], sorted(os.environ))))\n"
+                "rest = repr((sys.argv[2:], sorted(os.environ)))\n"
+                "(there / 'rest').write_text(rest)\n"
             )
         )
         self.assertEqual((Verdict.DELIVERED, 0), (outcome.verdict, outcome.status))
