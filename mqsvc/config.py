@@ -167,6 +167,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     enable_checksum: bool = False
     enable_virtual_pool: bool = True
     http: Text = "tcp:8888:interface=127.0.0.1"
+    http_server: Literal["llhttp", "twisted.web"] = "llhttp"
     policy_file: str = ""
     pooling: bool = False
     token_file: str = ""

@@ -137,8 +137,10 @@ def make_root(
     :raise StoreOpenError: a store cannot be opened.
     """
     # Klein installs the default reactor when it is imported.
-    from mqsvc.rest.app import make_site  # noqa: PLC0415
+    from mqsvc.rest.app import make_api  # noqa: PLC0415
     from mqsvc.rest.cors import CORS  # noqa: PLC0415
+    from mqsvc.rest.server import APIServer  # noqa: PLC0415
+    from mqsvc.rest.site import CountingSite  # noqa: PLC0415
 
     clock = reactor if clock is None else clock
     keys = parse_keys(settings.encryption.keys)
@@ -149,7 +151,7 @@ def make_root(
     backends, messages = _open_in(directory, settings, keys, reactor, clock)
     audit = AuditLog(settings.audit_log, milliseconds(clock))
     guard = Guard(gated.gate, Turns(reactor), backends.records.quotas, audit)
-    site = make_site(
+    api = make_api(
         Operations.over(
             *(backends.management, messages, backends.records),
             *(settings.transport, clock),
@@ -162,8 +164,10 @@ def make_root(
         pooling=settings.pooling,
         enable_checksum=settings.enable_checksum,
     )
+    is_ours = settings.http_server == "llhttp"
+    server = APIServer(api, clock) if is_ours else CountingSite(api)
     http = Listener(
-        *(settings.http, endpoint, site, lambda: site.requests_in_flight, clock),
+        *(settings.http, endpoint, server, lambda: server.requests_in_flight, clock),
         stays_here=not (settings.auth_strategy or settings.allow_anonymous),
     )
     if settings.websocket:

@@ -39,6 +39,10 @@ MAY_IMPORT = {
         *("mqsvc.rest", "mqsvc.access", "mqsvc.messaging", "mqsvc.wire", "mqsvc.bus"),
         *EVERYBODY,
     ),
+    "mqsvc.notification": (
+        *("mqsvc.notification", "mqsvc.messaging", "mqsvc.access", "mqsvc.storage"),
+        *("mqsvc.wire.codec", "mqsvc.__version__", *EVERYBODY),
+    ),
     "mqsvc.websocket": (
         *("mqsvc.websocket", "mqsvc.access", "mqsvc.messaging", "mqsvc.wire"),
         *("mqsvc.bus", *EVERYBODY),

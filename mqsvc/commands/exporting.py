@@ -21,7 +21,7 @@ from mqsvc.commands.lines import (
     line_of_record,
 )
 from mqsvc.commands.progress import Advance
-from mqsvc.messaging.model import Destination, Kind, Record
+from mqsvc.messaging.model import NAMEABLE, Destination, Kind, Record
 from mqsvc.storage.interfaces import IManagementStore
 from mqsvc.wiring import Backends
 
@@ -72,7 +72,7 @@ async def records(
     if project is None:
         parts = [_all_records(management)]
     else:
-        parts = [_records_of(management, project, kind) for kind in Kind]
+        parts = [_records_of(management, project, kind) for kind in NAMEABLE]
     for part in parts:
         async for page in part:
             for record in page:

@@ -28,6 +28,10 @@ class Kind(enum.StrEnum):
     DELIVERY = "delivery"
 
 
+NAMEABLE = (Kind.QUEUE, Kind.TOPIC)
+"""What clients can name."""
+
+
 @frozen
 class Destination:
     """The full name of a queue or topic: nothing is ever looked up by less.

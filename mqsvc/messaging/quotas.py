@@ -9,7 +9,7 @@ from msgspec import Meta, Struct
 from twisted.internet.interfaces import IReactorTime
 
 from mqsvc.messaging.errors import QuotaExceeded
-from mqsvc.messaging.model import Kind
+from mqsvc.messaging.model import NAMEABLE
 from mqsvc.storage.interfaces import IManagementStore
 
 Bound = Annotated[int, Meta(ge=0)]
@@ -58,7 +58,7 @@ class Quotas:
         bound = self._limits.max_queues
         if not bound:
             return
-        counts = [await self._management.count(project, kind) for kind in Kind]
+        counts = [await self._management.count(project, kind) for kind in NAMEABLE]
         if sum(counts) >= bound:
             raise QuotaExceeded(
                 f"The project has {sum(counts)} queues and topics, as many as it may "

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from twisted.internet.defer import Deferred
 
 from mqsvc.messaging.audience import Audience
-from mqsvc.messaging.model import Destination, Kind, NewMessage, Posting
+from mqsvc.messaging.model import NAMEABLE, Destination, NewMessage, Posting
 from mqsvc.notification.entries import entry_of, outbox
 from mqsvc.notification.payload import message_content
 from mqsvc.storage.interfaces import IMessageStore
@@ -19,8 +19,6 @@ from mqsvc.storage.stages import Stage
 
 Locate = Callable[[Destination], Awaitable[str | None]]
 """The name of the pool of a destination; none is the default pool."""
-
-_CLIENTS_OWN = frozenset((Kind.QUEUE, Kind.TOPIC))
 
 
 class Outbox(Stage):
@@ -50,7 +48,7 @@ class Outbox(Stage):
         also: Posting | None = None,
     ) -> Deferred[list[str]]:
         """Append messages, and the entry that tells of them."""
-        if destination.kind not in _CLIENTS_OWN or also is not None:
+        if destination.kind not in NAMEABLE or also is not None:
             return super().post(destination, messages, client_id, now, also)
         return Deferred.fromCoroutine(self._post(destination, messages, client_id, now))
 

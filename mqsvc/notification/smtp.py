@@ -54,6 +54,17 @@ class _Session(ESMTPSender):
         else:
             super().sendError(exc)
 
+    def smtpState_msgSent(self, code: int, resp: bytes | str) -> None:
+        """The fate of the mail is known; say good-bye, which takes any reply.
+
+        Twisted would clear the session for another mail first, and do so for ever with
+        a server that refuses that, too.
+        """
+        self.sentMail(
+            code, resp, len(self.successAddresses), self.toAddressesResult, self.log
+        )
+        self._disconnectFromServer()
+
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """The session is over."""
         super().connectionLost(reason)
@@ -141,7 +152,7 @@ class SMTPServer:
     def _factory(self, mail: Mail, result: Deferred[Any]) -> _Factory:
         return _Factory(
             self.user.encode(),
-            self._password.encode(),
+            self._password.encode() if self.user else b"",
             mail.sender,
             mail.recipient,
             BytesIO(mail.text.replace(b"\r\n.", b"\r\n..")),

@@ -6,9 +6,10 @@ Klein only finds the route: methods, errors and bodies are handled by
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
+from attrs import frozen
 from klein import Klein
 from klein.resource import KleinResource
 from twisted.internet.interfaces import IReactorTime
@@ -22,7 +23,7 @@ from mqsvc.access.guard import Guard
 from mqsvc.clock import milliseconds
 from mqsvc.messaging.errors import InvalidHeader
 from mqsvc.messaging.limits import Limits
-from mqsvc.messaging.model import Kind
+from mqsvc.messaging.model import NAMEABLE
 from mqsvc.messaging.operations import Operations
 from mqsvc.rest.answer import Answer, write
 from mqsvc.rest.claims import ClaimResource
@@ -33,10 +34,10 @@ from mqsvc.rest.messages import MessageResource
 from mqsvc.rest.node import NodeResource
 from mqsvc.rest.pools import PoolResource
 from mqsvc.rest.probes import ProbeResource
+from mqsvc.rest.problems import refuse
 from mqsvc.rest.queues import QueueResource
 from mqsvc.rest.route import Entrance, Route
 from mqsvc.rest.shapes import Shapes
-from mqsvc.rest.site import CountingSite, refuse
 from mqsvc.rest.subscriptions import SubscriptionResource
 
 LEAST_KEPT = 1024 * 1024
@@ -50,7 +51,21 @@ _METHODS = frozenset(
 """What HTTP and its extensions know; anything else is no request at all."""
 
 
-def make_site(
+@frozen
+class API:
+    """The HTTP API as a server needs it.
+
+    :ivar front: answers every request.
+    :ivar largest_body: bytes of a body that any operation can take.
+    :ivar finish: lets go who waits, when the service is about to stop.
+    """
+
+    front: Front
+    largest_body: int
+    finish: Callable[[], None]
+
+
+def make_api(
     operations: Operations,
     guard: Guard,
     limits: Limits,
@@ -60,8 +75,8 @@ def make_site(
     admin_mode: bool = False,
     pooling: bool = False,
     enable_checksum: bool = False,
-) -> CountingSite:
-    """The HTTP API, ready to listen.
+) -> API:
+    """The HTTP API over these operations.
 
     :param guard: stands before the operations.
     :param cors: which pages of other sites may call.
@@ -78,7 +93,7 @@ def make_site(
     ]
     if admin_mode and pooling:
         routes += _administration(operations)
-    for kind in Kind:
+    for kind in NAMEABLE:
         queues = QueueResource(operations.queues, signed_urls, shapes, now, kind)
         routes += queues.routes()
         routes += MessageResource(operations.messages, shapes, limits).routes(kind)
@@ -90,7 +105,7 @@ def make_site(
         guard.turns.finish()
         operations.waiting.finish()
 
-    return CountingSite(Front(app, cors), largest, finish)
+    return API(Front(app, cors), largest, finish)
 
 
 def _administration(operations: Operations) -> list[Route]:
@@ -152,7 +167,7 @@ class Front(Resource):
             )
         # Klein would refuse names that are none, in a way of its own; nothing here
         # depends on the name.
-        request.requestHeaders.setRawHeaders(b"host", [b"localhost"])
+        request.setHost(b"localhost", 80)
         segments = request.postpath or []
         try:
             b"/".join(segments).decode()

@@ -1,4 +1,4 @@
-"""The API under twisted.web's server: bodies in bounded memory, requests counted.
+"""The API on twisted.web's server: bodies in bounded memory, requests counted.
 
 The only file that knows how twisted.web reads a request.
 """
@@ -6,30 +6,22 @@ The only file that knows how twisted.web reads a request.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from io import BytesIO
 from typing import Any
 
 from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel
-from twisted.web.iweb import IRequest
-from twisted.web.resource import IResource
 from twisted.web.server import Request, Site
 
 from mqsvc.messaging.errors import BodyTooLarge, InvalidHeader, MessagingError
-from mqsvc.rest.answer import write
-from mqsvc.rest.problems import answer_of
+from mqsvc.rest.app import API
+from mqsvc.rest.problems import refuse
 
 _LENGTH = re.compile(rb"[0-9]{1,18}\Z")
 
 MOST_READ = 16 * 1024 * 1024
 """Bytes of a body that are read, so that its sender gets to see the answer."""
-
-
-def refuse(request: IRequest, error: MessagingError) -> bytes:
-    """Answer with an error before any route is known; gives the bytes of the body."""
-    return write(request, answer_of(error, request))
 
 
 class BoundedBody(BytesIO):
@@ -130,26 +122,20 @@ class Channel(HTTPChannel):
 
 
 class CountingSite(Site):
-    """A site that knows how many requests it has not answered yet.
-
-    :param largest_body: bytes of a body that any operation can take.
-    :param on_stop: called when no more connections are taken.
-    """
+    """A site that knows how many requests it has not answered yet."""
 
     # Its declared type is the wrapper that also speaks HTTP/2, which is not wanted.
     protocol = Channel  # type: ignore[assignment]
     requestFactory = BoundedRequest
     displayTracebacks = False
 
-    def __init__(
-        self, resource: IResource, largest_body: int, on_stop: Callable[[], None]
-    ) -> None:
+    def __init__(self, api: API) -> None:
         # Forms are refused anyway, and looking for them costs more than routing.
-        super().__init__(resource, parsePOSTFormSubmission=False)
+        super().__init__(api.front, parsePOSTFormSubmission=False)
         self.requests_in_flight = 0
         self.channels: set[Channel] = set()
-        self._largest_body = largest_body
-        self._on_stop = on_stop
+        self._largest_body = api.largest_body
+        self._on_stop = api.finish
 
     def stopFactory(self) -> None:
         """The last port was closed."""

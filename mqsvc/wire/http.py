@@ -65,6 +65,10 @@ class HTTPFactory(ServerFactory[Channel]):
         """How many connections there are."""
         return len(self._channels)
 
+    def is_worth_answering(self, request: LeanRequest) -> bool:
+        """Whether to go on with a request whose client sends no more, or is gone."""
+        return True
+
     def finish(self) -> None:
         """Close connections: idle ones now, the others after their answer."""
         for channel in list(self._channels):

@@ -117,10 +117,14 @@ class Channel(Protocol):
         self._has_ended = True
         if self._phase is _CLOSING:
             self.transport.loseConnection()
-        elif not self._limits.half_close:
+        elif not (self._limits.half_close and self._is_worth_answering()):
             self.hang_up()
         elif self._phase is not _WORK and not self._is_stalled:
             self._read()
+
+    def _is_worth_answering(self) -> bool:
+        request = self._request
+        return request is None or self.factory.is_worth_answering(request)
 
     def writeConnectionLost(self) -> None:
         """All is sent, and the client knows that nothing follows."""

@@ -24,6 +24,7 @@ from mqsvc.commands.lines import (
     line_of_record,
 )
 from mqsvc.messaging.model import (
+    NAMEABLE,
     Destination,
     Flavor,
     Kind,
@@ -77,7 +78,7 @@ class LinesTests(SynchronousTestCase):
 
     def test_destination(self) -> None:
         """Queues and topics keep kind, metadata and pool."""
-        for kind in Kind:
+        for kind in NAMEABLE:
             destination = Destination("größe\n", kind, "orders")
             for pool in (None, "p"):
                 record = Record(destination, METADATA, 17, pool)

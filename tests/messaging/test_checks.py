@@ -11,7 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from mqsvc.messaging import checks
 from mqsvc.messaging.errors import InvalidBody, InvalidName, InvalidRequest
-from mqsvc.messaging.model import Destination, Kind
+from mqsvc.messaging.model import NAMEABLE, Destination
 
 exact = settings(deadline=None, derandomize=True)
 
@@ -109,7 +109,7 @@ class NameTests(CheckTestCase):
 
     def test_destination(self) -> None:
         """A well-formed destination passes; what is wrong is said for its kind."""
-        for kind in Kind:
+        for kind in NAMEABLE:
             fine = Destination("p" * 256, kind, "x")
             self.assertIs(fine, checks.destination(fine))
             for wrong, words in (

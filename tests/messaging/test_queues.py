@@ -12,7 +12,7 @@ from mqsvc.messaging.errors import (
     StoreUnavailable,
 )
 from mqsvc.messaging.messages import View
-from mqsvc.messaging.model import Destination, Kind
+from mqsvc.messaging.model import NAMEABLE, Destination, Kind
 from tests.messaging.case import OTHER, QUEUE, TOPIC, OperationsTestCase
 
 
@@ -264,7 +264,7 @@ class ListTests(OperationsTestCase):
         counts = [
             self.done(self.operations.queues.count(project, kind))
             for project in ("p1", "p2", "p3")
-            for kind in Kind
+            for kind in NAMEABLE
         ]
         self.assertEqual([2, 1, 1, 0, 0, 0], counts)
 

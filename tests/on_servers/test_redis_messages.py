@@ -308,6 +308,23 @@ class OneServerTests(RedisCase):
         page = await store.page(RETURNS, EVERYTHING, START)
         self.assertEqual([each.id for each in page], ids)
 
+    async def test_lost_answer_of_both(self) -> None:
+        """A post to two destinations whose answer is lost is once in both."""
+        proxy = LossyProxy(self, self.server.port)
+        store = open_at(self, f"{proxy.uri}?prefix={self.prefix}")
+        await store.ping()
+        proxy.lose_next()
+        new = [NewMessage(b"1", 60), NewMessage(b"2", 60, 30)]
+        also = Posting(RETURNS, new[::-1])
+        ids = await store.post(ORDERS, new, "alice", START, also)
+        self.assertEqual(proxy.lost, 1)
+        page = await store.page(ORDERS, EVERYTHING, START)
+        self.assertEqual([each.id for each in page], ids)
+        self.assertEqual([each.body for each in page], [b"1", b"2"])
+        page = await store.page(RETURNS, EVERYTHING, START)
+        self.assertEqual([each.body for each in page], [b"2", b"1"])
+        self.assertEqual((await store.stats(RETURNS, START)).total, 2)
+
     async def test_all_answers_lost(self) -> None:
         """An operation that is never answered fails, and was done once."""
         proxy = LossyProxy(self, self.server.port)
@@ -900,8 +917,12 @@ class CostTests(SynchronousTestCase):
         stored = self.successResultOf(store.stored(ORDERS, 10, None, START))
         free = self.successResultOf(store.claim(ORDERS, 60, 60, 10, START)).claim
         assert free is not None
+        new = [NewMessage(b"1", 60)]
         operations: dict[str, Callable[[], Deferred[Any]]] = {
-            "post": lambda: store.post(ORDERS, [NewMessage(b"1", 60)], "bob", START),
+            "post": lambda: store.post(ORDERS, new, "bob", START),
+            "post to both": lambda: store.post(
+                RETURNS, new, "bob", START, Posting(ORDERS, new)
+            ),
             "page": lambda: store.page(ORDERS, Selection(10), START),
             "page of all": lambda: store.page(
                 ORDERS, evolve(EVERYTHING, limit=10), START

@@ -24,7 +24,7 @@ from mqsvc.messaging.limits import Limits
 from mqsvc.messaging.operations import Operations
 from mqsvc.messaging.quotas import QuotaLimits, Quotas
 from mqsvc.messaging.records import Records
-from mqsvc.rest.app import make_site
+from mqsvc.rest.app import make_api
 from mqsvc.rest.cors import CORS
 from mqsvc.rest.site import CountingSite
 from tests.rest.answers import Answer
@@ -94,9 +94,10 @@ class InMemoryTestCase(SynchronousTestCase):
         gate = Gate(None, Policy(make_rules({})), SignedUrls("s"), limits, now)
         self.rounds = Clock()
         guard = Guard(gate, Turns(self.rounds), quotas, AuditLog("", now))
-        self.site = make_site(
+        api = make_api(
             self.operations, guard, limits, self.clock, CORS(), admin_mode=True
         )
+        self.site = CountingSite(api)
         # Idle connections are closed by the clock of the test.
         self.site.reactor = self.clock
 

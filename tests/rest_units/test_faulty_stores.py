@@ -12,7 +12,7 @@ from mqsvc.access.signed_urls import SignedUrls
 from mqsvc.clock import milliseconds
 from mqsvc.messaging.errors import StoreUnavailable
 from mqsvc.messaging.limits import Limits
-from mqsvc.messaging.model import Kind
+from mqsvc.messaging.model import NAMEABLE
 from mqsvc.rest.claims import ClaimResource
 from mqsvc.rest.home import HomeResource
 from mqsvc.rest.messages import MessageResource
@@ -81,7 +81,7 @@ class FaultyTestCase(InMemoryTestCase):
             *NodeResource(operations.health, True).routes(),
             *ClaimResource(operations.claims, shapes).routes(),
         ]
-        for kind in Kind:
+        for kind in NAMEABLE:
             queues = QueueResource(operations.queues, signed, shapes, now, kind)
             subscriptions = SubscriptionResource(operations.subscriptions, shapes)
             routes += queues.routes()

@@ -21,6 +21,7 @@ from mqsvc.messaging.model import (
     Kind,
     Message,
     NewMessage,
+    Posting,
     Selection,
     Stats,
 )
@@ -268,6 +269,18 @@ class TransparencyTests(EncryptionTestCase):
         self.assertEqual(b"2", self.bodies(self.inner)[1])
         self.assertEqual([b"1", b"2"], self.bodies())
 
+    def test_further_messages(self) -> None:
+        """Of what is posted elsewhere in the same step that is encrypted that asks."""
+        others = [NewMessage(b"2", 60), NewMessage(b"3", 60, encrypt=True)]
+        also = Posting(ELSEWHERE, others)
+        clear = [NewMessage(b"1", 60)]
+        self.successResultOf(self.store.post(QUEUE, clear, "c", NOW, also))
+        self.assertEqual([b"1"], self.bodies(self.inner))
+        second, third = self.bodies(self.inner, to=ELSEWHERE)
+        self.assertEqual(b"2", second)
+        self.assertRegex(third, rb"\A!1:k:")
+        self.assertEqual([b"2", b"3"], self.bodies(to=ELSEWHERE))
+
     def test_every_way_to_read(self) -> None:
         """A message is readable however it is read."""
         first, *_ = self.post(b"1", b"2")
@@ -304,6 +317,10 @@ class TransparencyTests(EncryptionTestCase):
         message = NewMessage(b"1", 60, encrypt=True)
         self.failureResultOf(
             self.keyless.post(QUEUE, [message], "c", NOW), StoreUnavailable
+        )
+        clear, also = [NewMessage(b"1", 60)], Posting(ELSEWHERE, [message])
+        self.failureResultOf(
+            self.keyless.post(QUEUE, clear, "c", NOW, also), StoreUnavailable
         )
         self.assertEqual([], self.inner.calls)
 

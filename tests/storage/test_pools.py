@@ -20,6 +20,7 @@ from mqsvc.messaging.model import (
     JsonObject,
     Kind,
     NewMessage,
+    Posting,
     Pool,
     Selection,
 )
@@ -209,6 +210,15 @@ class RoutingTests(PooledTestCase):
             for each, store in self.opened.items():
                 expected = [body] if each == uri else []
                 self.assertEqual(expected, self.bodies(destination, store))
+
+    def test_further_messages(self) -> None:
+        """What is posted elsewhere in the same step is in the pool of the first."""
+        also = Posting(TWO, [NewMessage(b"2", 3600)])
+        new = [NewMessage(b"1", 3600)]
+        self.successResultOf(self.store.post(ONE, new, "c", NOW, also))
+        self.assertEqual([b"1"], self.bodies(ONE))
+        self.assertEqual([], self.bodies(TWO))
+        self.assertEqual([b"2"], self.bodies(TWO, self.opened["sqlite:a"]))
 
     def test_opened_when_needed(self) -> None:
         """A pool is opened by its first call, and once."""

@@ -259,6 +259,38 @@ class GroupTests(TestCase):
         await gatherResults([before, after])
         self.assertEqual(await self.bodies(), [b"before", b"after"])
 
+    async def test_second_half_fails(self) -> None:
+        """Of a post to two destinations nothing is left when the second one fails."""
+        unfit: Any = object()
+        also = Posting(RETURNS, [NewMessage(b"further", 60), NewMessage(unfit, 60)])
+        go_on = await self.hold()
+        before = self.post(b"before")
+        new = [NewMessage(b"half", 60)]
+        broken = self.store.post(ORDERS, new, "alice", START, also)
+        after = self.post(b"after")
+        go_on.set()
+        await self.assert_unavailable(broken)
+        self.assertEqual(len(self.flushLoggedErrors(sqlite3.Error)), 1)
+        await gatherResults([before, after])
+        self.assertEqual(await self.bodies(), [b"before", b"after"])
+        self.assertEqual((await self.store.stats(RETURNS, START)).total, 0)
+
+    async def test_posts_to_two(self) -> None:
+        """Posts to two destinations share one commit with the others."""
+        go_on = await self.hold()
+        watch = self.watch()
+        new = [NewMessage(b"1", 60)]
+        posts = [
+            self.store.post(ORDERS, new, "alice", START, Posting(RETURNS, new))
+            for _ in range(20)
+        ]
+        go_on.set()
+        await watch
+        await gatherResults([*posts, self.post(b"1")])
+        self.assertEqual(self.statements.count("COMMIT"), 1)
+        self.assertEqual(await self.bodies(), [b"1"] * 21)
+        self.assertEqual((await self.store.stats(RETURNS, START)).total, 20)
+
     async def test_failed_commit(self) -> None:
         """Nothing of a group is acknowledged when its commit fails."""
 

@@ -17,6 +17,7 @@ from mqsvc.messaging.model import (
     Kind,
     Message,
     NewMessage,
+    Posting,
     Selection,
     StoredMessage,
 )
@@ -107,7 +108,7 @@ class StageTests(SynchronousTestCase):
         calls: Mapping[str, tuple[Any, ...]] = {
             "ping": (),
             "sweep": (1,),
-            "post": (QUEUE, [2], "c", 3),
+            "post": (QUEUE, [2], "c", 3, 33),
             "page": (QUEUE, 4, 5),
             "get": (QUEUE, ["6"], 7),
             "delete": (QUEUE, ["8"], 9, ["10"]),
@@ -168,6 +169,20 @@ class FilterTests(SynchronousTestCase):
         """A post of which nothing is left is answered without asking the store."""
         self.assertEqual([], self.posted(b'"drop"', b'"drop"'))
         self.assertEqual([], self.inner.calls)
+
+    def test_further_messages(self) -> None:
+        """What is posted elsewhere in the same step is not filtered on its way in."""
+        further = Destination("p", Kind.OUTBOX, "o")
+        also = Posting(further, [NewMessage(b'"drop"', 60), NewMessage(b"true", 60)])
+        new = [NewMessage(b"1", 60)]
+        self.successResultOf(self.store.post(QUEUE, new, "c", NOW, also))
+        self.assertEqual([b'1 "q"'], self.bodies(self.inner))
+        page = self.successResultOf(self.inner.page(further, Selection(20), NOW))
+        self.assertEqual([b'"drop"', b"true"], [message.body for message in page])
+        dropped = [NewMessage(b'"drop"', 60)]
+        self.successResultOf(self.store.post(QUEUE, dropped, "c", NOW, also))
+        stats = self.successResultOf(self.inner.stats(further, NOW))
+        self.assertEqual(2, stats.total)
 
     def test_refuse(self) -> None:
         """A message that is refused refuses the whole post."""

@@ -29,9 +29,11 @@ from mqsvc.messaging.errors import IdentityUnavailable, NotAuthenticated
 from mqsvc.messaging.limits import Limits
 from mqsvc.messaging.model import Destination, Kind
 from mqsvc.messaging.operations import Operations
+from mqsvc.messaging.placement import Placement
 from mqsvc.messaging.quotas import QuotaLimits, Quotas
 from mqsvc.messaging.records import Records
-from mqsvc.storage.open import open_stores
+from mqsvc.storage.open import open_pool, open_stores
+from mqsvc.storage.pools import PooledMessages
 from mqsvc.websocket.factory import Parts, WebSocketFactory, make_factory
 from mqsvc.websocket.options import WebSocketOptions
 from tests.websocket.client import Client, connect
@@ -80,6 +82,7 @@ class WebSocketTestCase(TestCase):
     :cvar limits: of the operations.
     :cvar quotas: of projects.
     :cvar rules: of the policy, in the place of the defaults.
+    :cvar has_pools: whether there are pools.
     :cvar has_tokens: whether authentication is on.
     :cvar secret: signs URLs.
     """
@@ -88,6 +91,7 @@ class WebSocketTestCase(TestCase):
     limits: ClassVar[Limits] = Limits()
     quotas: ClassVar[QuotaLimits] = QuotaLimits()
     rules: ClassVar[Mapping[str, str]] = {}
+    has_pools: ClassVar[bool] = False
     has_tokens: ClassVar[bool] = False
     secret: ClassVar[str | None] = "secret"
     timeout = 30
@@ -107,18 +111,26 @@ class WebSocketTestCase(TestCase):
     def _start_stores(self) -> None:
         self.directory = self.mktemp()
         os.mkdir(self.directory)
-        stores = open_stores("", "", self.directory, reactor)
-        self.stores = (stores.management, stores.messages)
+        opened = open_stores("", "", self.directory, reactor)
+        management, messages = opened.management, opened.messages
+        bounds = Quotas(self.quotas, management, self.clock)
+        pooled, placement = None, None
+        if self.has_pools:
+            placement = Placement(management, lambda below: 0, True)
+        self.records = Records(management, self.limits, bounds, placement)
+        if self.has_pools:
+            messages = pooled = PooledMessages(
+                *(messages, management, self.records.pool_of),
+                *(lambda uri, options: open_pool(uri, options, reactor), self.clock),
+            )
+        self.stores = (management, messages)
         for store in self.stores:
             store.startService()
+        self.operations = Operations.over(
+            *(management, messages, self.records, self.limits, self.clock, pooled)
+        )
 
     def _make_factory(self) -> WebSocketFactory:
-        management, messages = self.stores
-        quotas = Quotas(self.quotas, management, self.clock)
-        records = Records(management, self.limits, quotas)
-        self.operations = Operations.over(
-            management, messages, records, self.limits, self.clock
-        )
         now = milliseconds(self.clock)
         gate = Gate(
             self.tokens if self.has_tokens else None,
@@ -127,7 +139,7 @@ class WebSocketTestCase(TestCase):
             self.limits,
             now,
         )
-        guard = Guard(gate, Turns(reactor), quotas, AuditLog("", now))
+        guard = Guard(gate, Turns(reactor), self.records.quotas, AuditLog("", now))
         # The bus is the one that the operations signal on.
         bus = self.operations.waiting._bus
         parts = Parts(

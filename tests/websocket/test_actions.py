@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from twisted.internet.defer import Deferred, fail
@@ -298,6 +299,81 @@ class NodeTests(WebSocketTestCase):
         self.assertEqual("Unexpected error.", body["error"])
         self.assertNotIn("secret", body["exception"])
         self.assertEqual(1, len(self.flushLoggedErrors(ZeroDivisionError)))
+
+
+class PoolTests(WebSocketTestCase):
+    """Pools and flavors."""
+
+    has_pools = True
+
+    async def ask(self, action: str, **body: Any) -> Any:
+        """A request of an administrator; its reply."""
+        return await self.clients[0].call(action, body, headers={"X-Roles": "admin"})
+
+    def uri(self) -> str:
+        """The URI of a new file of the test."""
+        return f"sqlite:///{os.path.abspath(self.mktemp())}"
+
+    async def add_pool(self, name: str) -> dict[str, Any]:
+        """Make a pool that is a file of the test; what it was made with."""
+        pool = {"uri": self.uri(), "weight": 5}
+        reply = await self.ask("pool_create", pool_name=name, **pool)
+        self.assertEqual(f"Pool {name} created.", self.expect(reply, 201))
+        return pool
+
+    async def test_pools(self) -> None:
+        """A pool can be made, shown, changed and removed."""
+        await self.connect()
+        made = await self.add_pool("p")
+        reply = await self.ask("pool_get", pool_name="p")
+        shown = {"name": "p", "flavor": None, **made}
+        self.assertEqual(shown, self.expect(reply, 200))
+        reply = await self.ask("pool_list", detailed=True)
+        page = self.expect(reply, 200)
+        self.assertEqual([{**shown, "options": {}}], page["pools"])
+        self.assertEqual("p", page["marker"])
+        reply = await self.ask("pool_update", pool_name="p", weight=7)
+        self.assertEqual(7, self.expect(reply, 200)["weight"])
+        reply = await self.ask("pool_get_detail", pool_name="p")
+        self.assertEqual({}, self.expect(reply, 200)["options"])
+        self.expect(await self.ask("pool_delete", pool_name="p"), 204)
+        self.expect(await self.ask("pool_get", pool_name="p"), 404)
+
+    async def test_flavors(self) -> None:
+        """A flavor can be made, shown to everybody, changed and removed."""
+        client = await self.connect()
+        for name in ("p", "o"):
+            await self.add_pool(name)
+        flavor = {"flavor_name": "f", "pool_list": ["p"]}
+        self.expect(await self.ask("flavor_create", **flavor), 201)
+        reply = await client.call("flavor_get", {"flavor_name": "f"})
+        self.assertEqual(["p"], self.expect(reply, 200)["pool_list"])
+        changed = {**flavor, "pool_list": ["o", "p"]}
+        reply = await self.ask("flavor_update", **changed)
+        self.assertEqual(["o", "p"], self.expect(reply, 200)["pool_list"])
+        page = self.expect(await client.call("flavor_list"), 200)
+        self.assertEqual([{"name": "f", "pool_list": ["o", "p"]}], page["flavors"])
+        self.expect(await self.ask("flavor_delete", flavor_name="f"), 204)
+        self.expect(await self.ask("flavor_get", flavor_name="f"), 404)
+
+    async def test_administrators_only(self) -> None:
+        """Everybody else is refused."""
+        client = await self.connect()
+        for action, body in (
+            ("pool_list", {}),
+            ("pool_get", {"pool_name": "p"}),
+            ("flavor_delete", {"flavor_name": "f"}),
+        ):
+            self.expect(await client.call(action, body), 403)
+
+    async def test_pushes(self) -> None:
+        """Messages that live in a pool are pushed like others."""
+        client = await self.connect()
+        await self.add_pool("p")
+        reply = await client.call("subscription_create", {"queue_name": "q"})
+        self.expect(reply, 201)
+        await self.post("q", "x")
+        self.assertEqual("x", (await client.received())["body"])
 
 
 class PolicyTests(WebSocketTestCase):

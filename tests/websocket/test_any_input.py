@@ -18,8 +18,12 @@ HEADERS = {"Client-ID": CLIENT_ID, "X-Project-ID": "p1", "X-Roles": "admin"}
 GOOD = {
     **dict.fromkeys(("queue_name", "pool_name", "flavor_name"), "q"),
     **dict.fromkeys(("message_id", "claim_id", "subscription_id"), "0" * 24),
-    "messages": [{"body": 1}], "message_ids": ["0" * 24], "pop": 1,
-    "metadata": {}, "confirmed": True, "topic_name": "t",
+    "messages": [{"body": 1}],
+    "message_ids": ["0" * 24],
+    "pop": 1,
+    "metadata": {},
+    "confirmed": True,
+    "topic_name": "t",
 }
 """A value for each key that some action requires."""
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from twisted.internet.defer import Deferred, fail
+
+from mqsvc.messaging.errors import StoreUnavailable
 from mqsvc.messaging.model import Message, NewMessage
 from tests.websocket.client import Client
 from tests.websocket.server import EPOCH, WebSocketTestCase
@@ -271,6 +274,76 @@ class ConsumerTests(PushTestCase):
         self.assertEqual(["gone at once"], await self.pushed(client, 1))
         await self.post("q", "next")
         self.assertEqual(["next"], await self.pushed(client, 1))
+
+
+class FailureTests(PushTestCase):
+    """A store that fails for a while."""
+
+    async def test_live(self) -> None:
+        """What could not be read is pushed as soon as it can."""
+        client = await self.subscriber()
+        store = self.stores[1]
+        patched = self.patch(type(store), "page", lambda *_: fail(StoreUnavailable()))
+        await self.post("q", "x")
+        await self.assert_silent(client)
+        self.assertTrue(self.flushLoggedErrors(StoreUnavailable))
+        patched.restore()
+        self.clock.advance(1)
+        self.assertEqual(["x"], await self.pushed(client, 1))
+
+    async def test_catching_up(self) -> None:
+        """So is what a client asked for that goes on from a place."""
+        (place, _) = await self.post("q", "seen", "missed")
+        client = await self.connect()
+        store = self.stores[1]
+        patched = self.patch(type(store), "page", lambda *_: fail(StoreUnavailable()))
+        await self.subscribe(client, options={"after": place})
+        await self.assert_silent(client)
+        self.assertTrue(self.flushLoggedErrors(StoreUnavailable))
+        patched.restore()
+        self.clock.advance(1)
+        self.assertEqual(["missed"], await self.pushed(client, 1))
+
+    async def test_cleanup(self) -> None:
+        """A subscription that cannot be removed is left to its ttl, and logged."""
+        client = await self.subscriber()
+        store = self.stores[0]
+
+        def refuse(*_: Any) -> Deferred[None]:
+            return fail(StoreUnavailable())
+
+        self.patch(type(store), "unsubscribe", refuse)
+        client.hang_up()
+        await client.gone
+        while self.factory.in_flight():
+            await self.operations.health.ping()
+        self.assertTrue(self.flushLoggedErrors(StoreUnavailable))
+
+    async def test_leaving_early(self) -> None:
+        """What is made for a client that has left meanwhile is removed."""
+        client = await self.connect()
+        store, waiting = self.stores[0], Deferred()
+        subscribe = store.subscribe
+
+        async def slowly(*arguments: Any) -> Any:
+            made = await subscribe(*arguments)
+            await waiting
+            return made
+
+        self.patch(
+            type(store), "subscribe", lambda _, *a: Deferred.fromCoroutine(slowly(*a))
+        )
+        client.ask("subscription_create", NAMED)
+        while not await self.operations.subscriptions.page(self.queue("q"), None, ""):
+            pass
+        client.hang_up()
+        await client.gone
+        while self.factory.connections:
+            await self.operations.health.ping()
+        waiting.callback(None)
+        while await self.operations.subscriptions.page(self.queue("q"), None, ""):
+            pass
+        self.assertEqual({}, self.factory.feeds._feeds)
 
 
 class CreditTests(PushTestCase):
