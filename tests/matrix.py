@@ -145,7 +145,7 @@ def rest_tests(
     :param without: modules of the suite that are left out.
     """
     made = {}
-    for case in _rest_cases():
+    for case in rest_cases():
         subject = case.__module__.rpartition(".test_")[2]
         if subject in without or not _fits(case, combination):
             continue
@@ -165,7 +165,8 @@ def _fits(case: type[RestTestCase], combination: Combination) -> bool:
     return not (combination.pooled and (has_own_pools or is_about_none))
 
 
-def _rest_cases() -> list[type[RestTestCase]]:
+def rest_cases() -> list[type[RestTestCase]]:
+    """The cases of the REST suite."""
     names = [each.name for each in pkgutil.iter_modules(rest.__path__, "tests.rest.")]
     modules = [importlib.import_module(name) for name in names if ".test_" in name]
     return [
@@ -184,7 +185,12 @@ def _on_stores(case: type[RestTestCase], combination: Combination) -> type[TestC
 
         @property
         def settings(self: Any) -> Sequence[str]:
-            return [*combination.settings("rest"), *case.settings]
+            own = getattr(self, "own_settings", case.settings)
+            return [*combination.settings("rest"), *own]
+
+        @settings.setter
+        def settings(self: Any, settings: Sequence[str]) -> None:
+            self.own_settings = settings
 
     class Pools(RestTestCase):
         """Behind a test: the pools are there before it does anything."""

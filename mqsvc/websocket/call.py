@@ -61,11 +61,6 @@ class Call:
                 return checks.destination(found)
         raise AssertionError("the schema of this action names no queue or topic")
 
-    @property
-    def name(self) -> str:
-        """The name of the queue or topic."""
-        return self.destination.name
-
     def texts(self, key: str) -> list[str] | None:
         """An array of strings; none when it is not given.
 

@@ -15,6 +15,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from mqsvc.access.guard import Guard
 from mqsvc.bus import Bus
@@ -137,7 +138,8 @@ class WebSocketFactory(WebSocketServerFactory):
         """A client is there."""
         self.connections[connection] = None
         if not self._ticking.running:
-            self._ticking.start(TICK_SECONDS, now=False)
+            ticking = self._ticking.start(TICK_SECONDS, now=False)
+            ticking.addErrback(self._stumble)
 
     def closed(
         self, connection: Connection, cleanups: Iterable[Deferred[None]]
@@ -173,6 +175,10 @@ class WebSocketFactory(WebSocketServerFactory):
         super().stopFactory()
         for connection in list(self.connections):
             connection.close(GOING_AWAY)
+
+    def _stumble(self, failure: Failure) -> None:
+        """A bug: the next connection starts the ticking anew."""
+        logger.failure("Looking after connections failed", failure)
 
     def _tick(self) -> None:
         now = self.clock.seconds()

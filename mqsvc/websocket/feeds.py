@@ -14,6 +14,7 @@ from twisted.python.failure import Failure
 
 from mqsvc.bus import Bus, Callback
 from mqsvc.clock import Now
+from mqsvc.messaging.errors import StoreUnavailable
 from mqsvc.messaging.messages import Messages
 from mqsvc.messaging.model import Destination, Message
 from mqsvc.messaging.queues import Queues
@@ -84,7 +85,7 @@ class Feed:
         is_last = False
         while self._live and not is_last:
             place = self._place
-            page = await self.reader.read(place)
+            page = await self.reader.read(place, MOST_AT_A_TIME)
             page = self._arrivals.merged(page, place)
             self._place, is_last = page.end, page.is_last
             for message in page.messages:
@@ -103,17 +104,20 @@ class Feed:
 
     def _stumble(self, failure: Failure) -> None:
         self._has_failed = True
-        self.log.failure(
-            "Reading what is to be pushed failed; it is tried again", failure
-        )
+        if failure.check(StoreUnavailable):
+            self.log.warn("Pushes wait for the store: {reason}", reason=failure.value)
+        else:
+            self.log.failure("Reading for pushes failed; it is tried again", failure)
 
     def _notification(self, message: Message) -> Notification:
         return Notification(self.destination, message, self._feeds.ages.of(message))
 
-    async def notifications(self, after: str) -> tuple[list[Notification], str, bool]:
+    async def notifications(
+        self, after: str, limit: int
+    ) -> tuple[list[Notification], str, bool]:
         """See :class:`~mqsvc.websocket.push.Source`."""
         place = self._place
-        page = await self.reader.read(after)
+        page = await self.reader.read(after, limit)
         found = [self._notification(message) for message in page.messages]
         # What the feed had beyond it is not in the store any more.
         end = max(page.end, place) if page.is_last else page.end
@@ -175,13 +179,13 @@ class Feeds:
         self._queues = queues
         self._subscriptions = subscriptions
         self._bus = bus
-        self._at_a_time = min(largest_page, MOST_AT_A_TIME)
+        self._largest_page = largest_page
         self._feeds: dict[Destination, tuple[Feed, Callback]] = {}
 
     def open(self, destination: Destination) -> Feed:
         """The feed of a destination."""
         if destination not in self._feeds:
-            reader = Reader(self._messages, destination, self._at_a_time)
+            reader = Reader(self._messages, destination, self._largest_page)
             feed = Feed(destination, reader, self)
             unsubscribe = self._bus.subscribe(destination, feed.signal)
             self._feeds[destination] = (feed, unsubscribe)

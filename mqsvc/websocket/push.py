@@ -10,9 +10,11 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from mqsvc.messaging.errors import StoreUnavailable
 from mqsvc.messaging.model import Subscription
 from mqsvc.websocket.frames import Format
 from mqsvc.websocket.notification import Notification, farewell
+from mqsvc.websocket.reading import MOST_AT_A_TIME
 from mqsvc.websocket.terms import Terms
 
 MOST_LATE = 1000
@@ -33,7 +35,9 @@ class Outlet(Protocol):
 class Source(Protocol):
     """Where notifications come from: a feed."""
 
-    async def notifications(self, after: str) -> tuple[list[Notification], str, bool]:
+    async def notifications(
+        self, after: str, limit: int
+    ) -> tuple[list[Notification], str, bool]:
         """Those behind a place, where to go on, and whether there were no more."""
 
     def join(self, push: Push) -> bool:
@@ -72,6 +76,7 @@ class Push:
         self._source = source
         self._inflight: deque[str] = deque()
         self._late: deque[Notification] = deque(maxlen=MOST_LATE)
+        self._pace = MOST_AT_A_TIME
         self._is_reading = False
         self._is_lagging = True
 
@@ -124,12 +129,10 @@ class Push:
     async def _catch_up(self) -> None:
         try:
             while self._may_send:
-                found, end, is_last = await self._source.notifications(self.place)
-                for notification in found:
-                    if not self._may_send:
-                        return
-                    self._send(notification)
-                    self.place = notification.id
+                read = self._source.notifications(self.place, self._pace)
+                found, end, is_last = await read
+                if not self._send_all(found):
+                    return
                 self.place = max(self.place, end)
                 if is_last and not self.is_over and self._source.join(self):
                     self._is_lagging = False
@@ -137,9 +140,27 @@ class Push:
         finally:
             self._is_reading = False
 
+    def _send_all(self, found: list[Notification]) -> bool:
+        """Send what there is room for; gives whether that was all.
+
+        It is read at the pace of the client, which may take one large message at a
+        time, and not page after page for nothing.
+        """
+        for sent, notification in enumerate(found):
+            if not self._may_send:
+                self._pace = max(2 * sent, 1)
+                return False
+            self._send(notification)
+            self.place = notification.id
+        self._pace = min(2 * self._pace, MOST_AT_A_TIME)
+        return True
+
     def _stumble(self, failure: Failure) -> None:
         """It is tried again when there is room again, or the next second."""
-        self.log.failure("Pushing from {place} failed", failure, place=self.place)
+        if failure.check(StoreUnavailable):
+            self.log.warn("Pushing waits for the store: {reason}", reason=failure.value)
+        else:
+            self.log.failure("Pushing failed; it is tried again", failure)
 
     def _send(self, notification: Notification) -> None:
         if self.needs_acknowledgement:

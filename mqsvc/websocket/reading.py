@@ -46,11 +46,11 @@ class Reader:
     """
 
     def __init__(
-        self, messages: Messages, destination: Destination, at_a_time: int
+        self, messages: Messages, destination: Destination, largest_page: int
     ) -> None:
         self._messages = messages
         self._destination = destination
-        self._at_a_time = at_a_time
+        self._at_a_time = min(largest_page, MOST_AT_A_TIME)
         self._delayed: dict[str, None] = {}
 
     @property
@@ -58,19 +58,23 @@ class Reader:
         """Whether there is something that will be due."""
         return bool(self._delayed)
 
-    async def read(self, after: str) -> Page:
-        """What can be seen behind a place, claimed or not."""
-        visible = await self._page(after, include_delayed=False)
+    async def read(self, after: str, limit: int) -> Page:
+        """What can be seen behind a place, claimed or not.
+
+        :param limit: so many messages, or fewer.
+        """
+        limit = min(limit, self._at_a_time)
+        visible = await self._page(after, limit, include_delayed=False)
         if visible.selection.include_delayed:
             # Nothing is ever delayed there.
             return _whole(visible, after)
         # In this order: what comes in between is visible, and not taken for delayed.
-        everything = await self._page(after, include_delayed=True)
-        visible = await self._page(after, include_delayed=False)
+        everything = await self._page(after, limit, include_delayed=True)
+        visible = await self._page(after, limit, include_delayed=False)
         return self._without_delayed(everything, visible, after)
 
-    async def _page(self, after: str, include_delayed: bool) -> Listing:
-        view = View(self._at_a_time, after or None, None, True, include_delayed)
+    async def _page(self, after: str, limit: int, include_delayed: bool) -> Listing:
+        view = View(limit, after or None, None, True, include_delayed)
         return await self._messages.page(self._destination, view)
 
     def _without_delayed(
@@ -94,7 +98,8 @@ class Reader:
         found: list[Message] = []
         after = _before(delayed[0])
         for _ in range(_MOST_PAGES):
-            page = _whole(await self._page(after, include_delayed=False), after)
+            listing = await self._page(after, self._at_a_time, include_delayed=False)
+            page = _whole(listing, after)
             found += [m for m in page.messages if m.id in self._delayed]
             after = page.end
             if page.is_last or after >= delayed[-1]:

@@ -36,7 +36,7 @@ _KEYS: Mapping[str, str] = {
     **dict.fromkeys(("limit", "pop", "ttl", "grace", "wait"), _INTEGER),
     **dict.fromkeys(("detailed", "with_count", "echo", "confirmed"), _BOOLEAN),
     **dict.fromkeys(("include_claimed", "include_delayed"), _BOOLEAN),
-    **dict.fromkeys(("messages", "message_ids", "claim_ids", "changes"), _ARRAY),
+    **dict.fromkeys(("messages", "message_ids", "claim_ids"), _ARRAY),
     **dict.fromkeys(("resource_types", "paths", "methods"), _ARRAY),
     **dict.fromkeys(("options", "kfilter"), _OBJECT),
     "metadata": _ANYTHING,

@@ -175,7 +175,11 @@ def _feed(head: Head, raw: bytes) -> None:
         # Nothing else is spoken here, and a client that asks gets HTTP/1.1.
         pass
     except HttpParserError as error:
-        raise bad_request(f"This is not HTTP/1.1: {error}.") from error
+        refused = bad_request(f"This is not HTTP/1.1: {error}.")
+        if "content-length" in refused.description.lower():
+            # The API has a title of its own for it.
+            refused = Refusal(400, "Invalid header value", refused.description)
+        raise refused from error
 
 
 def check_beginning(raw: bytes, seen: int, limits: HTTPLimits) -> None:

@@ -14,8 +14,9 @@ from typing import Any
 from twisted.internet import task
 from twisted.internet.defer import Deferred, gatherResults
 
-from mqsvc.messaging.model import NewMessage
+from mqsvc.messaging.model import NewMessage, Posting
 from mqsvc.storage.messages.mongodb import open_mongodb_messages
+from tests.storage.also_contract import OUTBOX
 from tests.storage.contract import ORDERS
 
 POSTERS = 6
@@ -33,7 +34,8 @@ async def post(reactor: Any, uri: str, name: str, batches: str) -> None:
             bodies = [json.dumps([name, number, part]).encode() for part in range(3)]
             new = [NewMessage(body, 3600) for body in bodies]
             now = int(time.time() * 1000)
-            ids = await store.post(ORDERS, new, f"{name} {poster}", now)
+            also = Posting(OUTBOX, new)
+            ids = await store.post(ORDERS, new, f"{name} {poster}", now, also)
             sys.stdout.write(json.dumps(ids) + "\n")
 
     await gatherResults(

@@ -183,9 +183,10 @@ class SdkTests(ClientCase):
         message, name = self.message(MEMBER), self.queue_name
         message.create_queue(name=name)
         message.post_message(name, [{"body": each, "ttl": 300} for each in "ab"])
-        claim = Claim.new(queue_name=name, ttl=100, grace=60, limit=1).create(message)
-        (claimed,) = claim.messages
+        claim = Claim.new(queue_name=name, ttl=100, grace=60).create(message)
+        claimed = claim.messages[0]
         message.delete_message(name, claimed["id"], claim=claim.id)
+        message.delete_claim(name, claim.id)
         self.assertEqual([each.body for each in message.messages(name)], ["b"])
         made = message.create_subscription(name, subscriber=HOOK, ttl=600)
         listed = [each.id for each in message.subscriptions(name)]

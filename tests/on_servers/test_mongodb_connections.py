@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import bson
@@ -123,10 +123,10 @@ class PatienceTests(SynchronousTestCase):
     def test_log(self) -> None:
         """The log says once that there is no server, and once that there is."""
         with capturedLogs() as events:
-            self.wait()
-            self.clock.advance(60)
-            self.wait()
-            self.clock.advance(60)
+            for _ in range(2):
+                outcome = self.wait()[1]
+                self.clock.advance(60)
+                self.failureResultOf(outcome, Unreachable)
             for _ in range(2):
                 self.sight.seen()
         kinds = [str(formatEvent(event)).partition(" at ")[0] for event in events]
@@ -249,44 +249,95 @@ class ElectionTests(TestCase):
         self.assertIsNot(await call, protocol)
 
 
-class Router(MongoReceiverProtocol, MongoSenderProtocol):
-    """A server that says it is a mongos, and nothing else."""
+class Impostor(MongoReceiverProtocol, MongoSenderProtocol):
+    """Says of itself what it wants, in this process."""
 
-    def hello(self) -> dict[str, Any]:
-        """What it says of itself."""
-        roles = dict.fromkeys(("ok", "ismaster", "isWritablePrimary"), True)
-        return {**roles, "msg": "isdbgrid", "minWireVersion": 0, "maxWireVersion": 17}
+    hello: Mapping[str, Any] = {
+        **dict.fromkeys(("ok", "ismaster", "isWritablePrimary"), True),
+        **dict.fromkeys(("minWireVersion", "maxWireVersion"), 17),
+    }
 
     def handle(self, msg: BaseMessage) -> None:
         """Answer in the way of the question."""
         if isinstance(msg, Msg):
-            self._send(Msg.create(self.hello(), response_to=msg.request_id))
+            self._send(Msg.create(self.hello, response_to=msg.request_id))
         else:
-            answer = bson.encode(self.hello())
+            answer = bson.encode(self.hello)
             self._send(Reply(response_to=msg.request_id, documents=[answer]))
 
 
-class RouterTests(TestCase):
-    """A mongos in the place of a server; the tests have no real one."""
+class Router(Impostor):
+    """A server that says it is a mongos."""
+
+    hello: Mapping[str, Any] = {**Impostor.hello, "msg": "isdbgrid"}
+
+
+class Doorman(Impostor):
+    """A server that hangs up when somebody wants to log in.
+
+    :param refused: is called then.
+    """
+
+    def __init__(self, refused: Callable[[], None]) -> None:
+        super().__init__()
+        self.refused = refused
+
+    def handle(self, msg: BaseMessage) -> None:
+        """Say what it is, and no more."""
+        if isinstance(msg, Msg):
+            self.transport.loseConnection()
+            self.refused()
+        else:
+            super().handle(msg)
+
+
+class ImpostorCase(TestCase):
+    """Servers in this process."""
 
     timeout = 120
 
-    def setUp(self) -> None:
-        """Start it in this process."""
-        port = reactor.listenTCP(0, Factory.forProtocol(Router), interface="127.0.0.1")
+    def listen(self, make: Callable[[], Impostor]) -> str:
+        """Start one; gives its address."""
+        port = reactor.listenTCP(0, Factory.forProtocol(make), interface="127.0.0.1")
         self.addCleanup(port.stopListening)
-        self.uri = f"mongodb://127.0.0.1:{port.getHost().port}/place"
+        return f"127.0.0.1:{port.getHost().port}"
+
+
+class LoginTests(ImpostorCase):
+    """A connection that breaks while the user logs in."""
+
+    async def test_lost(self) -> None:
+        """It is not taken for one that may be used."""
+        refusals = [Deferred() for _ in range(3)]
+        remaining = iter(refusals)
+
+        def refused() -> None:
+            next(remaining, Deferred()).callback(None)
+
+        uri = f"mongodb://user:secret@{self.listen(lambda: Doorman(refused))}/place"
+        connections = Connections(read_uri(uri), 1, Clock())
+        self.addCleanup(connections.disconnect)
+        call = connections.getprotocol()
+        await gatherResults(refusals)
+        self.assertNoResult(call)
+        call.cancel()
+        self.failureResultOf(call, CancelledError)
+
+
+class RouterTests(ImpostorCase):
+    """A mongos in the place of a server; the tests have no real one."""
 
     async def test_management(self) -> None:
         """It is refused when the store is opened."""
-        opened = deferToThread(open_mongodb_management, self.uri, reactor)
+        uri = f"mongodb://{self.listen(Router)}/place"
+        opened = deferToThread(open_mongodb_management, uri, reactor)
         with self.assertRaises(StoreOpenError) as caught:
             await opened
         self.assertIn("mongos", str(caught.exception))
 
     async def test_messages(self) -> None:
         """It is never used, and the log says why."""
-        store = open_mongodb_messages(self.uri, reactor)
+        store = open_mongodb_messages(f"mongodb://{self.listen(Router)}/place", reactor)
         with capturedLogs() as events:
             store.startService()
             self.addCleanup(store.stopService)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import pymongo as blocking
+from attrs import evolve
 from hypothesis import settings
 from hypothesis.stateful import run_state_machine_as_test
 from pymongo.errors import OperationFailure
@@ -35,8 +36,10 @@ from mqsvc.messaging.errors import MessageIsClaimed, StoreUnavailable
 from mqsvc.messaging.model import (
     Claimed,
     DeadLetterRule,
+    Destination,
     Message,
     NewMessage,
+    Posting,
     Selection,
     StoredMessage,
 )
@@ -58,6 +61,7 @@ from mqsvc.storage.mongodb_login import Scram
 from mqsvc.storage.mongodb_uri import Address, read_uri
 from tests.live import CHECKOUT, free_port
 from tests.servers.mongodb import MongoServer, set_of_one, set_of_three, stand_alone
+from tests.storage.also_contract import OUTBOX
 from tests.storage.contract import (
     GRAVEYARD,
     ORDERS,
@@ -276,6 +280,72 @@ class CrashTests(StoreTests, TestCase):
             lambda store, ids, claim: store.post(ORDERS, new, "bob", self.now)
         )
 
+    def posting_both(self, *bodies: bytes, client: str = "bob") -> Attempt:
+        """Post the same to both destinations."""
+        new = [NewMessage(body, 3600) for body in bodies]
+        also = Posting(GRAVEYARD, new)
+        return lambda store, ids, claim: store.post(ORDERS, new, client, self.now, also)
+
+    async def test_post_to_two(self) -> None:
+        """A post to two destinations is whole in both or in neither."""
+        await self.assert_whole(self.posting_both(b"6", b"7"))
+
+    async def test_group_to_two(self) -> None:
+        """Of posts to two destinations that are one step, all are in both or none."""
+        first, second = self.posting_both(b"6"), self.posting_both(b"7", client="carol")
+
+        def attempt(
+            store: MongoMessageStore, ids: list[str], claim: str
+        ) -> Deferred[Any]:
+            calls = [
+                # While this one looks, the others come together.
+                store.delete(ORDERS, [UNKNOWN_ID], self.now),
+                first(store, ids, claim),
+                store.claim(ORDERS, 7200, 60, 1, self.now),
+                second(store, ids, claim),
+            ]
+            return DeferredList(calls, consumeErrors=True)
+
+        await self.assert_whole(attempt)
+
+    async def test_sweep_brings_it_there(self) -> None:
+        """What a dead process posted to two is in both once it is swept, or in neither.
+
+        Nobody looks at the first destination before, and one half may be cleared.
+        """
+        for commands in range(100):
+            await self.store.clear(ORDERS)
+            await self.store.clear(GRAVEYARD)
+            client = DyingClient(self.store._client._address, INDEXES, reactor)
+            dying = MongoMessageStore(client, reactor, random.getrandbits)
+            dying.startService()
+            await dying.page(ORDERS, Selection(1), self.now)
+            client.commands = commands
+            told = []
+            with contextlib.suppress(StoreUnavailable):
+                for body in (b"1", b"2"):
+                    await self.posting_both(body)(dying, [], "")
+                    told.append(body)
+                await dying.clear(ORDERS)
+                told.clear()
+                await self.posting_both(b"3")(dying, [], "")
+                told.append(b"3")
+            await dying.stopService()
+            self.flushLoggedErrors(Died)
+            self.wait(61)
+            await self.sweep_all()
+            await self.assert_nothing_hidden()
+            second = [message.body for message in await self.existing(GRAVEYARD)]
+            first = [message.body for message in await self.existing()]
+            self.assertEqual(second, [b"1", b"2", b"3"][: len(second)], commands)
+            cleared = len(second) == 3 or not first
+            self.assertEqual(first, [b"3"] * (len(second) == 3) if cleared else second)
+            self.assertLessEqual(set(told), set(first), commands)
+            if not client.is_dead:
+                self.assertEqual((first, len(second)), ([b"3"], 3))
+                return
+        raise AssertionError("the attempt never ends")
+
     async def test_claim(self) -> None:
         """A claim is whole or not there."""
         await self.assert_whole(
@@ -484,6 +554,74 @@ class RivalTests(StoreTests, TestCase):
         ids = await self.slow(sweep).post(ORDERS, new, "bob", self.now)
         self.assertEqual((await self.listed())[1:], ids)
 
+    async def assert_both_once(self, second: Callable[[], Any]) -> None:
+        """A post to two destinations is once in both, whatever comes in between.
+
+        :param second: comes between its first commit and its second one.
+        """
+        await self.post("0")
+        client = SlowClient(self.store._client._address, INDEXES, reactor)
+        store = self.start(MongoMessageStore(client, reactor, random.getrandbits))
+
+        async def after_the_first() -> None:
+            client.meanwhile = second
+
+        client.meanwhile = after_the_first
+        new = [NewMessage(b"1", 7200), NewMessage(b"2", 7200)]
+        also = Posting(OUTBOX, new)
+        ids = await store.post(ORDERS, new, "bob", self.now, also)
+        self.assertIsNone(client.meanwhile)
+        self.assertEqual((await self.listed())[1:], ids)
+        page = await self.page(OUTBOX)
+        bodies = [message.body for message in page if message.body != b"rival"]
+        self.assertEqual(bodies, [b"1", b"2"])
+        stats = await self.store.stats(OUTBOX, self.now)
+        self.assertEqual(stats.total, len(page))
+
+    async def test_reader_was_faster(self) -> None:
+        """A reader of the first destination brings the other half where it belongs."""
+        seen: list[list[bytes]] = []
+
+        async def look() -> None:
+            await self.page()
+            seen.append([message.body for message in await self.page(OUTBOX)])
+
+        await self.assert_both_once(look)
+        self.assertEqual(seen, [[b"1", b"2"]])
+
+    async def test_rival_of_the_second_half(self) -> None:
+        """A post to the second destination that comes in between is before it."""
+        await self.assert_both_once(lambda: self.post("rival", to=OUTBOX))
+        page = await self.page(OUTBOX)
+        self.assertEqual([m.body for m in page], [b"rival", b"1", b"2"])
+
+    async def test_second_half_and_sweep(self) -> None:
+        """A second half so late that it was swept is whole all the same."""
+
+        async def sweep() -> None:
+            await self.store.sweep(self.now + 3_000_000)
+
+        await self.assert_both_once(sweep)
+
+    async def test_second_half_and_clear(self) -> None:
+        """Who clears the first destination in between does not lose the second half."""
+        await self.post("0")
+        client = SlowClient(self.store._client._address, INDEXES, reactor)
+        store = self.start(MongoMessageStore(client, reactor, random.getrandbits))
+
+        async def clear() -> None:
+            await self.store.clear(ORDERS)
+            await self.sweep_all()
+
+        async def after_the_first() -> None:
+            client.meanwhile = clear
+
+        client.meanwhile = after_the_first
+        new = [NewMessage(b"1", 7200)]
+        await store.post(ORDERS, new, "bob", self.now, Posting(OUTBOX, new))
+        self.assertEqual(await self.listed(), [])
+        self.assertEqual([m.body for m in await self.page(OUTBOX)], [b"1"])
+
     async def test_slow_dead_letters(self) -> None:
         """A move that is called off by a reader of the target happens in the end."""
         await self.post("1")
@@ -519,6 +657,8 @@ class DeafClient(MongoClient):
 
     failure: Exception | None = None
     is_sent = True
+    first = 0
+    """How many commits it hears the answers of before."""
 
     def _connection(self, protocol: Any) -> Connection:
         return DeafConnection(protocol, self._address, self)
@@ -532,6 +672,9 @@ class DeafConnection(Connection):
         self._client = client
 
     async def replace(self, *arguments: Any, **options: Any) -> dict[str, Any] | None:
+        if self._client.first:
+            self._client.first -= 1
+            return await super().replace(*arguments, **options)
         failure, self._client.failure = self._client.failure, None
         answer = None
         if failure is None or self._client.is_sent:
@@ -563,6 +706,31 @@ class LostAnswerTests(StoreTests, TestCase):
         self.assertEqual(await self.listed(), ids)
         self.assertEqual((await self.store.stats(ORDERS, self.now)).total, 3)
 
+    async def assert_both_once(
+        self, failure: Exception, *, first: int, is_sent: bool
+    ) -> None:
+        """A post to two is once in both, whichever of its commits is in doubt."""
+        client = DeafClient(self.store._client._address, INDEXES, reactor)
+        store = self.start(MongoMessageStore(client, reactor, random.getrandbits))
+        (before,) = await store.post(ORDERS, [NewMessage(b"0", 60)], "bob", self.now)
+        client.first, client.is_sent, client.failure = first, is_sent, failure
+        new = [NewMessage(b"1", 60), NewMessage(b"2", 60)]
+        ids = await store.post(ORDERS, new, "bob", self.now, Posting(OUTBOX, new))
+        self.assertIsNone(client.failure)
+        self.assertEqual(await self.listed(), [before, *ids])
+        page = await self.page(OUTBOX)
+        self.assertEqual([message.body for message in page], [b"1", b"2"])
+        self.assertEqual((await self.store.stats(OUTBOX, self.now)).total, 2)
+
+    async def test_post_to_two(self) -> None:
+        """Either commit of a post to two destinations may go unheard, or unsent."""
+        for first in (0, 1):
+            for is_sent in (True, False):
+                lost = Interrupted("lost")
+                await self.assert_both_once(lost, first=first, is_sent=is_sent)
+                await self.store.clear(ORDERS)
+                await self.store.clear(OUTBOX)
+
     async def test_carried_out(self) -> None:
         """It was carried out: it is not done again."""
         await self.assert_once(Interrupted("lost"), is_sent=True)
@@ -586,10 +754,10 @@ class GroupTests(StoreTests, TestCase):
 
     open_store = staticmethod(open_stand_alone)
 
-    async def document(self) -> dict[str, Any]:
-        """What the server has of the destination."""
+    async def document(self, of: Destination = ORDERS) -> dict[str, Any]:
+        """What the server has of a destination."""
         connection = await self.store._client.connection()
-        document = await connection.read(DESTINATIONS, key_of(ORDERS))
+        document = await connection.read(DESTINATIONS, key_of(of))
         assert document is not None
         return document
 
@@ -631,6 +799,52 @@ class GroupTests(StoreTests, TestCase):
             self.assertEqual(
                 shown, [each for each in ids_of(page) if each not in hidden]
             )
+
+    async def test_posts_to_two(self) -> None:
+        """Posts of many to two destinations are one commit in each."""
+        await self.post("0")
+        await self.post("0", to=OUTBOX)
+        bodies = [b"%d" % number for number in range(16)]
+
+        def posting(body: bytes) -> Callable[[], Deferred[Any]]:
+            new = [NewMessage(body, 3600)]
+            also = Posting(OUTBOX, new)
+            return lambda: self.store.post(ORDERS, new, "alice", self.now, also)
+
+        before = await self.document(OUTBOX)
+        ids = await self.at_once(*map(posting, bodies))
+        after = await self.document(OUTBOX)
+        self.assertEqual(after["version"], before["version"] + 1)
+        self.assertEqual((await self.listed())[1:], flat(ids))
+        page = (await self.page(OUTBOX))[1:]
+        self.assertEqual([message.body for message in page], bodies)
+
+    async def test_posts_of_many_places(self) -> None:
+        """What many places send to one at once takes fewer commits there than posts."""
+        await self.post("0", to=OUTBOX)
+        before = await self.document(OUTBOX)
+        new = [NewMessage(b"1", 3600)]
+        places = [evolve(ORDERS, name=f"place{number}") for number in range(16)]
+        await gatherResults(
+            [
+                self.store.post(place, new, "alice", self.now, Posting(OUTBOX, new))
+                for place in places
+                for _ in range(4)
+            ]
+        )
+        after = await self.document(OUTBOX)
+        self.assertLess(after["version"] - before["version"], 64)
+        self.assertEqual((await self.store.stats(OUTBOX, self.now)).total, 65)
+
+    async def test_second_half_is_too_large(self) -> None:
+        """What MongoDB cannot keep in one of two destinations is in neither."""
+        new, large = [NewMessage(b"1", 60)], [NewMessage(b"x" * 15_500_001, 60)]
+        with self.assertRaises(StoreUnavailable):
+            await self.store.post(
+                ORDERS, new, "alice", self.now, Posting(OUTBOX, large)
+            )
+        self.assertEqual(await self.listed(), [])
+        self.assertEqual(await self.listed(OUTBOX), [])
 
     async def test_one_is_too_large(self) -> None:
         """What MongoDB cannot keep fails by itself, and the others are stored."""
@@ -757,14 +971,18 @@ class GroupTests(StoreTests, TestCase):
     async def test_nothing_is_left_to_do(self) -> None:
         """When nobody wants anything any more, the note of the last step is removed."""
         await gatherResults([self.posting(b"1")() for _ in range(5)])
+        new = [NewMessage(b"1", 60)]
+        await self.store.post(ORDERS, new, "bob", self.now, Posting(OUTBOX, new))
         other = self.start(
             open_mongodb_messages(self.store._client._address.uri, reactor)
         )
         await self.store.stopService()
         connection = await other._client.connection()
-        document = await connection.read(DESTINATIONS, key_of(ORDERS))
-        assert document is not None
-        self.assertNotIn("pending", document)
+        for of in (ORDERS, OUTBOX):
+            document = await connection.read(DESTINATIONS, key_of(of))
+            assert document is not None
+            self.assertNotIn("pending", document)
+            self.assertNotIn("outgoing", document)
 
 
 class PostingProcess(ProcessProtocol):
@@ -822,6 +1040,12 @@ class ProcessesTests(TestCase):
         for batch in batches:
             start = ids.index(batch[0])
             self.assertEqual(ids[start : start + 3], batch)
+        further = await store.page(OUTBOX, Selection(len(ids) + 1), START)
+        self.assertEqual(
+            sorted(message.body for message in further),
+            sorted(message.body for message in seen),
+        )
+        self.assertEqual((await store.stats(OUTBOX, START)).total, len(ids))
 
     def spawn(self, uri: str, name: str) -> Deferred[list[list[str]]]:
         process = PostingProcess()
@@ -870,7 +1094,8 @@ class TroubleTests(TestCase):
             new = [NewMessage(body, 3600) for body in bodies]
             number += 1
             try:
-                ids = await self.store.post(ORDERS, new, poster, START)
+                also = Posting(OUTBOX, new)
+                ids = await self.store.post(ORDERS, new, poster, START, also)
             except StoreUnavailable:
                 self.unknown.append(bodies)
             else:
@@ -912,7 +1137,9 @@ class TroubleTests(TestCase):
                 await self.store.ping()
             await deferToThread(trouble)
         await posting
-        self.check(await reading)
+        seen = await reading
+        self.check(seen)
+        await self.check_further(seen)
 
     def check(self, seen: list[Message]) -> None:
         """What a reader that followed the markers saw is what was posted."""
@@ -927,6 +1154,17 @@ class TroubleTests(TestCase):
             )
         for batch in self.unknown:
             self.assertIn(sum(body in bodies for body in batch), (0, len(batch)))
+
+    async def check_further(self, seen: list[Message]) -> None:
+        """What was posted is also in the second destination, once, in whole batches."""
+        everything = Selection(len(seen) + 1000)
+        further = await self.store.page(OUTBOX, everything, START)
+        bodies = [message.body for message in further]
+        self.assertEqual(sorted(bodies), sorted(message.body for message in seen))
+        for start in range(0, len(bodies), 3):
+            parts = [json.loads(body) for body in bodies[start : start + 3]]
+            self.assertEqual([part for _, _, part in parts], [0, 1, 2])
+            self.assertEqual(len({(poster, turn) for poster, turn, _ in parts}), 1)
 
     async def test_killed(self) -> None:
         """A server that is killed and started again has all that was acknowledged."""
@@ -946,8 +1184,11 @@ class TroubleTests(TestCase):
         members.wipe("moved")
 
         def step_down() -> None:
-            members.primary().admin("replSetStepDown", 9, secondaryCatchUpPeriodSecs=8)
+            old = members.primary()
+            old.admin("replSetStepDown", 9, secondaryCatchUpPeriodSecs=8)
             members.primary()
+            # The third time there would be nobody else who may be elected.
+            old.admin("replSetFreeze", 0)
 
         await self.assert_survives(members.uri("moved"), step_down, times=3)
 
@@ -1152,8 +1393,12 @@ class CostTests(TestCase):
         first, last = free[0], free[-1]
         everything = Selection(10, include_claimed=True, include_delayed=True)
         ids = [first.id, last.id]
+        new = [NewMessage(b"1", 60)]
         operations: dict[str, Callable[[], Deferred[Any]]] = {
-            "post": lambda: store.post(ORDERS, [NewMessage(b"1", 60)], "bob", START),
+            "post": lambda: store.post(ORDERS, new, "bob", START),
+            "post to both": lambda: store.post(
+                RETURNS, new, "bob", START, Posting(ORDERS, new)
+            ),
             "page": lambda: store.page(ORDERS, Selection(10), START),
             "page of all": lambda: store.page(ORDERS, everything, START),
             "page after": lambda: store.page(ORDERS, Selection(10, first.id), START),

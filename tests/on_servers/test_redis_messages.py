@@ -29,6 +29,7 @@ from mqsvc.messaging.model import (
     Destination,
     Kind,
     NewMessage,
+    Posting,
     Selection,
 )
 from mqsvc.storage.errors import StoreOpenError

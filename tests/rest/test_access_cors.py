@@ -104,7 +104,7 @@ class AnswerTests(CorsCase):
             ("t-member", "GET", "/v2/nothing", 404),
             ("t-member", "GET", "/v2/queues/!", 400),
             ("t-member", "POST", "/v2/queues", 405),
-            ("t-member", "FOO", "/v2/queues", 400),
+            ("t-member", "PROPFIND", "/v2/queues", 405),
             ("t-member", "GET", "/v2/queues/%ff", 400),
         ):
             answer = self.expect(await self.from_page(token, method, path), status)

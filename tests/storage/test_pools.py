@@ -20,8 +20,8 @@ from mqsvc.messaging.model import (
     JsonObject,
     Kind,
     NewMessage,
-    Posting,
     Pool,
+    Posting,
     Selection,
 )
 from mqsvc.storage.errors import StoreOpenError

@@ -24,6 +24,7 @@ from mqsvc.messaging.model import (
     Kind,
     Message,
     NewMessage,
+    Posting,
     Selection,
 )
 from mqsvc.storage.errors import SchemaTooNew, StoreOpenError
@@ -34,7 +35,7 @@ from mqsvc.storage.messages.sqlite import (
     prepare,
 )
 from mqsvc.storage.sqlite import Reader, Writer, connect
-from tests.storage.contract import ORDERS, START, make_store_tests
+from tests.storage.contract import ORDERS, RETURNS, START, make_store_tests
 from tests.storage.inline import InlineWorker
 from tests.storage.state_machine import PROFILE, machine_for
 
@@ -284,9 +285,10 @@ class GroupTests(TestCase):
             self.store.post(ORDERS, new, "alice", START, Posting(RETURNS, new))
             for _ in range(20)
         ]
+        posts.append(self.post(b"1"))
         go_on.set()
         await watch
-        await gatherResults([*posts, self.post(b"1")])
+        await gatherResults(posts)
         self.assertEqual(self.statements.count("COMMIT"), 1)
         self.assertEqual(await self.bodies(), [b"1"] * 21)
         self.assertEqual((await self.store.stats(RETURNS, START)).total, 20)

@@ -124,8 +124,10 @@ class TokenTests(AuthenticationTestCase):
         self.expect(await client.call("subscription_create", named), 201)
         self.clock.pump([1] * 4)
         self.assertEqual((4003, "Authentication expired."), await client.gone)
-        reply = await other.call("subscription_list", named)
-        self.assertEqual([], self.expect(reply, 200)["subscriptions"])
+        left = None
+        while left != []:
+            reply = await other.call("subscription_list", named)
+            left = self.expect(reply, 200)["subscriptions"]
 
     async def test_expiry_put_off(self) -> None:
         """A token shown in time keeps the connection."""

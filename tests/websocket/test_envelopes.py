@@ -103,6 +103,7 @@ class RefusedTests(WebSocketTestCase):
         """Binary frames that hold no strict JSON value are refused alike."""
         for payload in (
             *(b"\xc1\xff", b"", b"\x01\x02", b"\x91" * 100_000, b"\xa1\xff"),
+            b"\x91" * 300 + b"\x01",
             *(b"\x81\x01\x02", b"\x81\xc4\x01a\x01", b"{}", b"\xd4\x01a"),
             *(b"\xd6\xff\x00\x00\x00\x05", b"\xcb\x7f\xf8\x00\x00\x00\x00\x00\x00"),
             msgpack.packb({"body": b"\xff\xfe"}),
