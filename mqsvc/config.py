@@ -126,6 +126,29 @@ class KeystoneAuthtoken(Secrets, frozen=True, forbid_unknown_fields=True, kw_onl
     max_connections: Annotated[int, Meta(ge=1)] = 8
 
 
+class Notification(Secrets, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The ``notification`` group.
+
+    :ivar require_confirmation: whether only subscribers that agreed are told.
+    :ivar allowed_networks: where webhooks may be beside the public Internet.
+    :ivar smtp_mode: ``third_part`` gives mails to ``smtp_command``, ``self_local`` to
+        the server ``smtp_host``.
+    :ivar smtp_security: ``tls`` from the first byte, ``starttls``, or ``none``.
+    :ivar sender: of mails whose subscription names none.
+    """
+
+    require_confirmation: bool = False
+    allowed_networks: tuple[Text, ...] = ()
+    smtp_mode: Literal["third_part", "self_local"] = "third_part"
+    smtp_command: Text = "/usr/sbin/sendmail -t -oi"
+    smtp_host: Text = "127.0.0.1"
+    smtp_port: Annotated[int, Meta(ge=1, le=65535)] = 25
+    smtp_security: Literal["tls", "starttls", "none"] = "starttls"
+    smtp_user_name: str = ""
+    smtp_user_password: str = ""
+    sender: Text = "mqsvc@localhost"
+
+
 class CORSOptions(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The ``cors`` group.
 
@@ -179,6 +202,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     storage: Storage = field(default_factory=Storage)
     encryption: Encryption = field(default_factory=Encryption)
     keystone_authtoken: KeystoneAuthtoken = field(default_factory=KeystoneAuthtoken)
+    notification: Notification = field(default_factory=Notification)
     cors: CORSOptions = field(default_factory=CORSOptions)
     quotas: QuotaLimits = field(default_factory=QuotaLimits)
     stages: FreeTables = field(default_factory=FreeTables)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import resource
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -43,6 +44,8 @@ BACKLOG = 1024
 """Connections that may wait to be taken; the system may have a lower bound."""
 
 DRAIN_STEP_SECONDS = 0.05
+
+_LOOPBACK_INTERFACE = re.compile(r"interface=(127\.|localhost\b|\\?:\\?:1\b)")
 
 log = Logger()
 
@@ -299,6 +302,12 @@ def shown(address: IAddress) -> str:
         case IPv6Address(host=host, port=port):
             return f"[{host}]:{port}"
     return str(address)
+
+
+def is_on_this_machine(description: str) -> bool:
+    """Whether only this machine can connect to an endpoint of this description."""
+    kind, _, rest = description.partition(":")
+    return kind == "unix" or bool(_LOOPBACK_INTERFACE.search(rest))
 
 
 def _is_local(address: IAddress) -> bool:

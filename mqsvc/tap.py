@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from attrs import frozen
 from msgspec import structs
 from twisted.application.service import IService
 from twisted.internet.interfaces import IReactorTime
@@ -20,6 +21,7 @@ from mqsvc.access.turns import Turns
 from mqsvc.clock import milliseconds
 from mqsvc.config import ConfigError, Settings, load
 from mqsvc.messaging.operations import Operations
+from mqsvc.notifying import Notifying, make_notifying
 from mqsvc.service import DataDirectory, Listener, Root, parse_endpoint
 from mqsvc.storage.encryption import Encryption
 from mqsvc.storage.interfaces import IMessageStore
@@ -148,7 +150,8 @@ def make_root(
     directory = DataDirectory(os.path.abspath(settings.data_dir))
     endpoint = parse_endpoint(reactor, "http", settings.http)
     gated = make_gate(settings, reactor, clock)
-    backends, messages = _open_in(directory, settings, keys, reactor, clock)
+    opened = _open_in(directory, settings, keys, reactor, clock)
+    backends, messages, notifying = opened.backends, opened.messages, opened.notifying
     audit = AuditLog(settings.audit_log, milliseconds(clock))
     guard = Guard(gated.gate, Turns(reactor), backends.records.quotas, audit)
     api = make_api(
@@ -157,9 +160,12 @@ def make_root(
             *(settings.transport, clock),
             pooled=backends.pooled,
             can_encrypt=keys.can_seal,
+            audience=notifying.audience,
+            check_subscriber=notifying.check_subscriber,
         ),
         *(guard, settings.transport, clock),
         CORS(**structs.asdict(settings.cors)),
+        deliveries=notifying.deliveries,
         admin_mode=settings.admin_mode,
         pooling=settings.pooling,
         enable_checksum=settings.enable_checksum,
@@ -177,8 +183,21 @@ def make_root(
             endpoint=settings.websocket,
         )
     both = (backends.management, messages)
-    services = [*both, Sweeper(both, clock), *gated.services]
+    sweeper = Sweeper(both, clock)
+    services = [*both, sweeper, notifying.dispatcher, *gated.services]
     return Root(directory, services, [http])
+
+
+@frozen
+class Opened:
+    """What stands behind the operations.
+
+    :ivar messages: the outermost stage; what is behind it starts and stops with it.
+    """
+
+    backends: Backends
+    messages: IMessageStore
+    notifying: Notifying
 
 
 def _open_in(
@@ -187,24 +206,31 @@ def _open_in(
     keys: Keys,
     reactor: Any,
     clock: IReactorTime,
-) -> tuple[Backends, IMessageStore]:
-    """The stores, and the message store behind all stages."""
+) -> Opened:
     # Opening migrates what is stored, which no other process may be using.
     directory.acquire()
     try:
-        backends = open_backends(settings, directory.path, reactor, clock)
-        return backends, _staged(backends.messages, settings, keys)
+        return _opened(directory, settings, keys, reactor, clock)
     except BaseException:
         directory.release()
         raise
 
 
-def _staged(messages: IMessageStore, settings: Settings, keys: Keys) -> IMessageStore:
-    """The message store behind encryption and the stages that the settings name."""
+def _opened(
+    directory: DataDirectory,
+    settings: Settings,
+    keys: Keys,
+    reactor: Any,
+    clock: IReactorTime,
+) -> Opened:
+    """The stores, and in front of them encryption, outbox and message filters."""
+    backends = open_backends(settings, directory.path, reactor, clock)
+    sealed = Encryption(backends.messages, keys)
+    notifying = make_notifying(settings, backends, sealed, reactor, clock)
     pipeline, tables = settings.storage.message_pipeline, settings.stages.by_name
     for name in sorted(tables.keys() - set(pipeline)):
         log.warn(
             "[stages.{name}] is not used: storage.message_pipeline does not name it",
             name=name,
         )
-    return with_stages(Encryption(messages, keys), pipeline, tables)
+    return Opened(backends, with_stages(notifying.outbox, pipeline, tables), notifying)

@@ -37,7 +37,7 @@ MAY_IMPORT = {
     ),
     "mqsvc.rest": (
         *("mqsvc.rest", "mqsvc.access", "mqsvc.messaging", "mqsvc.wire", "mqsvc.bus"),
-        *EVERYBODY,
+        *("mqsvc.notification", *EVERYBODY),
     ),
     "mqsvc.notification": (
         *("mqsvc.notification", "mqsvc.messaging", "mqsvc.access", "mqsvc.storage"),
@@ -53,7 +53,11 @@ MAY_IMPORT = {
     "mqsvc.service": ("mqsvc.config", *EVERYBODY),
     "mqsvc.wiring": (
         *("mqsvc.config", "mqsvc.access", "mqsvc.messaging", "mqsvc.storage"),
-        *EVERYBODY,
+        *("mqsvc.notification", *EVERYBODY),
+    ),
+    "mqsvc.notifying": (
+        *("mqsvc.config", "mqsvc.service", "mqsvc.wiring", "mqsvc.notification"),
+        *("mqsvc.messaging", "mqsvc.storage", *EVERYBODY),
     ),
     "mqsvc.commands": (
         *("mqsvc.commands", "mqsvc.config", "mqsvc.service", "mqsvc.storage"),

@@ -10,18 +10,20 @@ from twisted.internet.interfaces import IReactorTime
 
 from mqsvc.bus import Bus
 from mqsvc.clock import Now, milliseconds
+from mqsvc.messaging.audience import Audience
 from mqsvc.messaging.claims import Claims
 from mqsvc.messaging.dead_letters import DeadLetters
 from mqsvc.messaging.flavors import Flavors
 from mqsvc.messaging.health import Health
 from mqsvc.messaging.limits import Limits
 from mqsvc.messaging.messages import Messages
+from mqsvc.messaging.model import JsonObject
 from mqsvc.messaging.occupancy import Occupancy
 from mqsvc.messaging.pools import Pools
 from mqsvc.messaging.queues import Queues
 from mqsvc.messaging.records import Records
 from mqsvc.messaging.relocation import Relocation
-from mqsvc.messaging.subscriptions import Subscriptions
+from mqsvc.messaging.subscriptions import CheckSubscriber, Subscriptions
 from mqsvc.messaging.waiting import Waiting
 from mqsvc.storage.interfaces import (
     IManagementStore,
@@ -63,6 +65,8 @@ class Operations:
         clock: IReactorTime,
         pooled: IPooledMessageStore | None = None,
         can_encrypt: bool = False,
+        audience: Audience | None = None,
+        check_subscriber: CheckSubscriber | None = None,
     ) -> Operations:
         """The operations over a pair of stores.
 
@@ -71,6 +75,8 @@ class Operations:
         :param pooled: what takes destinations to their pools, somewhere below
             ``messages``; without it there are no pools.
         :param can_encrypt: whether the message store has a key.
+        :param audience: learns of new subscriptions.
+        :param check_subscriber: accepts new subscribers; without it all are accepted.
         """
         now, bus, occupancy = milliseconds(clock), Bus(), Occupancy()
         waiting = Waiting(messages, bus, clock)
@@ -87,7 +93,9 @@ class Operations:
             messages=posts,
             claims=claims,
             subscriptions=Subscriptions(
-                management, records, limits, now, SystemRandom().getrandbits
+                *(management, records, limits, now, SystemRandom().getrandbits),
+                audience or Audience(management, now),
+                check_subscriber or _accept,
             ),
             health=Health(
                 *(management, messages, pooled, records),
@@ -96,6 +104,10 @@ class Operations:
             waiting=waiting,
             administration=_administration(management, pooled, limits),
         )
+
+
+async def _accept(subscriber: str, options: JsonObject) -> None:
+    """Accept whatever it is."""
 
 
 def _relocation(

@@ -15,7 +15,7 @@ from twisted.internet.defer import Deferred
 from mqsvc.messaging.errors import NoPool, PoolDoesNotExist
 from mqsvc.messaging.limits import Limits
 from mqsvc.messaging.metadata import Rules, dead_letter_queue, rules
-from mqsvc.messaging.model import Destination, JsonObject, Record
+from mqsvc.messaging.model import NAMEABLE, Destination, JsonObject, Record
 from mqsvc.messaging.placement import ATTEMPTS, Placement, flavor_of
 from mqsvc.messaging.quotas import Quotas
 from mqsvc.messaging.shield import shielded
@@ -77,6 +77,9 @@ class Records:
 
     async def pool_of(self, destination: Destination) -> str | None:
         """Where the messages of a destination live; none is the default pool."""
+        if destination.kind not in NAMEABLE:
+            # The service's own are in each pool, and named after it.
+            return destination.project or None
         return (await self.know(destination)).pool
 
     async def _read(self, destination: Destination) -> Known:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, TypeVar
 
 from attrs import evolve, frozen
 
 from mqsvc.clock import Now
 from mqsvc.messaging import checks, retry_policy
+from mqsvc.messaging.audience import Audience
 from mqsvc.messaging.errors import (
     Conflict,
     InvalidBody,
@@ -17,13 +18,19 @@ from mqsvc.messaging.errors import (
     UnusableSubscription,
 )
 from mqsvc.messaging.limits import MIN_TTL, Limits
-from mqsvc.messaging.model import Destination, Subscription
+from mqsvc.messaging.model import Destination, JsonObject, Subscription
 from mqsvc.messaging.records import Records
+from mqsvc.messaging.shield import shielded
 from mqsvc.storage.ids import RANDOM_BITS, RandomBits, first_position, format_id
 from mqsvc.storage.interfaces import IManagementStore
 
 _END_OF_TIME = 253_402_300_800
 """Seconds since the epoch at which the year 10000 begins, which no date can show."""
+
+Outcome = TypeVar("Outcome")
+
+CheckSubscriber = Callable[[str, JsonObject], Awaitable[None]]
+"""Accepts a subscriber and its options, or raises InvalidRequest."""
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
 
@@ -43,6 +50,8 @@ class Subscriptions:
     _limits: Limits
     _now: Now
     _random_bits: RandomBits
+    _audience: Audience
+    _check: CheckSubscriber
 
     async def create(self, destination: Destination, document: Any) -> Subscription:
         """Subscribe; the destination is made when it is missing.
@@ -68,10 +77,17 @@ class Subscriptions:
             created=now,
             **values,
         )
+        await self._check(wanted.subscriber, wanted.options)
         await self._records.ensure(destination)
-        kept = await self._store.subscribe(wanted, now)
+        step = self._store.subscribe(wanted, now)
+        # Also for those who hang up now: it is there.
+        kept = await shielded(step.addCallback(self._tell_audience, destination))
         if kept.confirmed and kept.id != wanted.id:
             raise Conflict(f"Subscription {kept.id} of this subscriber exists.")
+        return kept
+
+    def _tell_audience(self, kept: Outcome, destination: Destination) -> Outcome:
+        self._audience.forget(destination)
         return kept
 
     def _values(self, document: Mapping[str, Any], now: int) -> dict[str, Any]:
@@ -134,6 +150,8 @@ class Subscriptions:
             changed = evolve(current, **values)
             if changed.subscriber != current.subscriber:
                 changed = evolve(changed, confirmed=False)
+            if "confirmed" not in values:
+                await self._check(changed.subscriber, changed.options)
             if await self._store.update_subscription(changed, self._now(), current):
                 return
         raise Conflict("Others change this subscription all the time. Try again.")

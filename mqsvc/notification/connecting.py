@@ -7,6 +7,7 @@ verified against the name.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, cast
 
 from attrs import define, frozen
@@ -52,6 +53,9 @@ IDLE_SECONDS = 15
 """How long an unused connection is kept; servers close theirs after a while, too."""
 
 KEPT_PER_HOST = 4
+
+_SOME_URL = "http://target.invalid/"
+"""What treq is told; the agent below it knows the target."""
 
 
 @implementer(IStreamClientEndpoint)
@@ -125,12 +129,15 @@ class _Noted:
 @implementer(IAgent)
 @frozen
 class _Verbatim:
-    """An agent that asks for no compression and undoes none.
+    """An agent for one URL that asks for no compression and undoes none.
 
-    A few bytes could otherwise become a body of any size, in memory.
+    A few bytes could otherwise become a body of any size, in memory. The URL is the
+    target's as it is: that treq can read it, too, is not needed, and an IPv6 address it
+    cannot.
     """
 
     _agent: Agent
+    _target: Target
 
     def request(
         self,
@@ -142,7 +149,8 @@ class _Verbatim:
         """See :class:`IAgent`."""
         sent = Headers() if headers is None else headers.copy()
         sent.removeHeader(b"accept-encoding")
-        answered = self._agent.request(method, uri, sent, bodyProducer)
+        url = self._target.url.encode("ascii")
+        answered = self._agent.request(method, url, sent, bodyProducer)
         return answered.addCallback(_as_it_came)
 
 
@@ -153,13 +161,21 @@ def _as_it_came(response: IResponse) -> IResponse:
 
 @frozen
 class Client:
-    """What makes one request to one target.
+    """Makes one request to one target."""
 
-    :ivar http: without cookies, redirects, proxies or compression of its own.
-    """
-
-    http: HTTPClient
+    _http: HTTPClient
     _request: _OneRequest
+
+    async def post(self, headers: Mapping[str, str], body: bytes) -> IResponse:
+        """The answer to a request, its body not yet read; redirects are answers."""
+        return await self._http.request(
+            "POST",
+            _SOME_URL,
+            headers=Headers({name: [value] for name, value in headers.items()}),
+            data=body,
+            allow_redirects=False,
+            unbuffered=True,
+        )
 
     @property
     def is_reused(self) -> bool:
@@ -186,7 +202,7 @@ class Connections:
         request = _OneRequest(self._reactor, self._resolver, self._policy, target)
         agent = Agent.usingEndpointFactory(self._reactor, request, self._pool)
         # One of its own for each request: it would keep cookies for the next one.
-        return Client(HTTPClient(_Verbatim(agent)), request)
+        return Client(HTTPClient(_Verbatim(agent, target)), request)
 
     async def close(self) -> None:
         """Close what is kept; fires when all of it is closed."""

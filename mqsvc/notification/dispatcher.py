@@ -77,6 +77,7 @@ class Dispatcher(Service):
 
     :param store: below all message filters.
     :param require_confirmation: whether only confirmed subscriptions are told.
+    :param close: called when nothing is under way any more.
     """
 
     log = Logger()
@@ -90,6 +91,7 @@ class Dispatcher(Service):
         pools: Pools,
         clock: IReactorTime,
         require_confirmation: bool,
+        close: Callable[[], Awaitable[None]],
     ) -> None:
         self._management = management
         self._store = store
@@ -99,6 +101,7 @@ class Dispatcher(Service):
         self._clock = clock
         self._now = milliseconds(clock)
         self._require_confirmation = require_confirmation
+        self._close = close
         self._under_way: set[Deferred[None]] = set()
         self._leases: set[_Lease] = set()
         self._looking: Deferred[None] | None = None
@@ -130,6 +133,7 @@ class Dispatcher(Service):
                 lease.queue, lease.claim_id, self._now(), undelivered=True
             )
         await self._history.write()
+        await self._close()
 
     def wake(self) -> None:
         """There may be something new."""

@@ -10,7 +10,6 @@ from typing import Any
 from attrs import field, frozen
 from twisted.internet.defer import Deferred
 from twisted.internet.defer import TimeoutError as DeferredTimeout
-from twisted.internet.error import ProcessExitedAlready
 from twisted.internet.protocol import ProcessProtocol
 from twisted.python.failure import Failure
 
@@ -37,17 +36,16 @@ class _Run(ProcessProtocol):
         self._process.write(self._text)
         self._process.closeStdin()
 
-    def processEnded(self, reason: Failure) -> None:
+    def processExited(self, reason: Failure) -> None:
         """The program has ended; a signal gives no exit code."""
+        # Something that it left running may hold its output open.
+        self._process.loseConnection()
         if not self.done.called:
             code: int | None = getattr(reason.value, "exitCode", None)
             self.done.callback(code)
 
     def _kill(self, _: Deferred[int | None]) -> None:
-        try:
-            self._process.signalProcess("KILL")
-        except ProcessExitedAlready:
-            return
+        self._process.signalProcess("KILL")
 
     @property
     def _process(self) -> Any:

@@ -14,7 +14,6 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 from twisted.web.client import RequestTransmissionFailed, ResponseNeverReceived
-from twisted.web.http_headers import Headers
 from twisted.web.iweb import IResponse
 
 from mqsvc import __version__
@@ -29,7 +28,7 @@ from mqsvc.notification.channel import (
     retry,
     timed,
 )
-from mqsvc.notification.connecting import Client, Connections
+from mqsvc.notification.connecting import Connections
 from mqsvc.notification.guard import TargetRefused
 from mqsvc.notification.payload import body_of, check_options, headers_of
 from mqsvc.notification.resolving import TargetResolver
@@ -134,7 +133,7 @@ class Webhook:
         for _ in range(MOST_STALE):
             client = self._connections.client(request.target)
             try:
-                return await _send(client, request)
+                return await client.post(request.headers, request.body)
             except (RequestTransmissionFailed, ResponseNeverReceived) as error:
                 if isinstance(cause(error), CancelledError):
                     raise CancelledError from error
@@ -200,17 +199,6 @@ class _DroppedBody(Protocol):
     def _close(self) -> None:
         if self.transport is not None:
             self.transport.loseConnection()
-
-
-async def _send(client: Client, request: _Request) -> IResponse:
-    return await client.http.request(
-        "POST",
-        request.target.url,
-        headers=Headers({name: [value] for name, value in request.headers.items()}),
-        data=request.body,
-        allow_redirects=False,
-        unbuffered=True,
-    )
 
 
 def _failed(request: _Request, error: Exception) -> Outcome:

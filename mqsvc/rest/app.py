@@ -25,6 +25,7 @@ from mqsvc.messaging.errors import InvalidHeader
 from mqsvc.messaging.limits import Limits
 from mqsvc.messaging.model import NAMEABLE
 from mqsvc.messaging.operations import Operations
+from mqsvc.notification.deliveries import Deliveries
 from mqsvc.rest.answer import Answer, write
 from mqsvc.rest.claims import ClaimResource
 from mqsvc.rest.cors import CORS
@@ -72,6 +73,7 @@ def make_api(
     clock: IReactorTime,
     cors: CORS,
     *,
+    deliveries: Deliveries | None = None,
     admin_mode: bool = False,
     pooling: bool = False,
     enable_checksum: bool = False,
@@ -80,6 +82,7 @@ def make_api(
 
     :param guard: stands before the operations.
     :param cors: which pages of other sites may call.
+    :param deliveries: what came of notifications; none where nobody is told.
     :param admin_mode: whether there are resources for administrators.
     :param pooling: whether pools and flavors are among them.
     """
@@ -97,7 +100,9 @@ def make_api(
         queues = QueueResource(operations.queues, signed_urls, shapes, now, kind)
         routes += queues.routes()
         routes += MessageResource(operations.messages, shapes, limits).routes(kind)
-        routes += SubscriptionResource(operations.subscriptions, shapes).routes(kind)
+        routes += SubscriptionResource(
+            operations.subscriptions, deliveries, shapes
+        ).routes(kind)
     app = _make_app(routes, Entrance(guard))
     largest = max(limits.max_messages_post_size, limits.max_queue_metadata, LEAST_KEPT)
 

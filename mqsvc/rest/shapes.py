@@ -64,7 +64,7 @@ class Shapes:
             if message is not None:
                 numbers[name] = {
                     "age": self.age(message.created),
-                    "created": _timestamp(message.created),
+                    "created": timestamp(message.created),
                     "href": f"{path}/messages/{message.id}",
                 }
         return {"messages": numbers}
@@ -82,5 +82,6 @@ class Shapes:
         return {"checksum": f"MD5:{digest}"}
 
 
-def _timestamp(moment: int) -> str:
+def timestamp(moment: int) -> str:
+    """A moment as clients see it: ISO 8601, in UTC and whole seconds."""
     return datetime.fromtimestamp(moment // 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

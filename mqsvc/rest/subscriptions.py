@@ -9,8 +9,10 @@ from attrs import frozen
 from mqsvc.messaging.errors import Conflict
 from mqsvc.messaging.model import Kind, Subscription
 from mqsvc.messaging.subscriptions import Subscriptions
+from mqsvc.notification.deliveries import Deliveries
 from mqsvc.rest.answer import Answer
 from mqsvc.rest.call import Call
+from mqsvc.rest.deliveries import DeliveryResource
 from mqsvc.rest.query import next_links
 from mqsvc.rest.route import Entry, Route
 from mqsvc.rest.shapes import Shapes
@@ -21,6 +23,7 @@ class SubscriptionResource:
     """Handlers for the subscriptions of queues and topics."""
 
     _subscriptions: Subscriptions
+    _deliveries: Deliveries | None
     _shapes: Shapes
 
     def routes(self, kind: Kind) -> list[Route]:
@@ -40,7 +43,18 @@ class SubscriptionResource:
             Route(base, collection, kind),
             Route(f"{base}/<subscription_id>", item, kind),
             Route(f"{base}/<subscription_id>/confirm", confirm, kind),
+            *self._delivery_routes(base, kind),
         ]
+
+    def _delivery_routes(self, base: str, kind: Kind) -> list[Route]:
+        if self._deliveries is None:
+            return []
+        resource = DeliveryResource(self._deliveries)
+        entries = {
+            "GET": Entry("subscription:get", resource.show),
+            "POST": Entry("subscription:update", resource.resend),
+        }
+        return [Route(f"{base}/<subscription_id>/deliveries", entries, kind)]
 
     async def page(self, call: Call) -> Answer:
         """List subscriptions."""

@@ -121,6 +121,7 @@ class DispatcherTestCase(SynchronousTestCase):
             lambda: succeed([None]),
             self.clock,
             self.require_confirmation,
+            lambda: succeed(None),
         )
 
     def now(self) -> int:

@@ -183,7 +183,12 @@ class TargetTests(SynchronousTestCase):
             *("http://a b/", "http://a\t/", "http://a\n.b/", "http://a\\@b/"),
             *("http://a:0/", "http://a:65536/", "http://a:x/", "http://a:-1/"),
             *("http://[::1/", "http://[::1%25lo]/", "http://[::1%lo]/"),
-            *("http://[fe80::1%251]/", "http://[1.2.3.4]/", "http://1.2.3.256/"),
+            *(
+                "http://[v1.fe80::1]/",
+                "http://[fe80::1%251]/",
+                "http://[1.2.3.4]/",
+                "http://1.2.3.256/",
+            ),
             *("http://4294967296/", "http://08.1.1.1/", "http://a..b/", "http://.a/"),
             *("http://a%00b/", "http://a%2fb/", "http://a%40b/", "http://*/"),
             *(f"http://{'a' * 64}/", f"http://{'a.' * 127}bc/", "http://\u2100/"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import email
 import os
 import shutil
+import signal
 import sys
 from email.policy import default
 from pathlib import Path
@@ -12,7 +13,10 @@ from typing import Any
 
 from twisted.internet import reactor
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.protocol import Factory, connectionDone
 from twisted.internet.task import Clock
+from twisted.protocols.basic import LineReceiver
+from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from mqsvc.messaging.errors import InvalidRequest
@@ -37,6 +41,8 @@ from tests.notification.notices import CONTENT, notice
 from tests.notification.receiver import Receiver, silent
 
 SENDER = "mqsvc <no-reply@service.example>"
+_reactor: Any = reactor
+
 ANN = "mailto:ann@example.org"
 
 
@@ -170,6 +176,7 @@ class AddressTests(SynchronousTestCase):
                 'mailto:"a b"@c.d',
                 "mailto:ü@b.c",
                 "mailto:a@[127.0.0.1]",
+                "mailto:a@ü\u202e.c",
                 "mailto:a@b..c",
             ),
             *(f"mailto:{'a' * 65}@b.c", "mailto:.a@b.c", "mailto:a@b.c?reply-to=x"),
@@ -211,6 +218,34 @@ class Unused:
     async def send(self, mail: Mail) -> Outcome:
         """See :class:`Carrier`."""
         raise AssertionError(f"a mail to {mail.recipient}")
+
+
+class Scripted(LineReceiver):
+    """A mail server that says what is written down, line by line, and then nothing."""
+
+    def __init__(self, replies: list[bytes]) -> None:
+        self.silent: Deferred[None] = Deferred()
+        self.closed: Deferred[None] = Deferred()
+        self._replies = replies
+        self._is_in_mail = False
+
+    def connectionMade(self) -> None:
+        """Greet."""
+        self.sendLine(self._replies.pop(0))
+
+    def lineReceived(self, line: bytes) -> None:
+        """Reply to a command, or to the end of a mail."""
+        if self._is_in_mail and line != b".":
+            return
+        self._is_in_mail = line == b"DATA"
+        if self._replies:
+            self.sendLine(self._replies.pop(0))
+        elif not self.silent.called:
+            self.silent.callback(None)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """Tell of it."""
+        self.closed.callback(None)
 
 
 class SMTPTests(TestCase):
@@ -366,6 +401,30 @@ class SMTPTests(TestCase):
             await attempt
         await receiver.all_closed()
 
+    async def test_cancelled_in_session(self) -> None:
+        """It does so also in the middle of the session."""
+        scripted = Scripted([b"220 ready"])
+        attempt = Deferred.fromCoroutine(self.outcome(self.scripted(scripted)))
+        await scripted.silent
+        attempt.cancel()
+        with self.assertRaises(CancelledError):
+            await attempt
+        await scripted.closed
+
+    async def test_nonsense_at_the_end(self) -> None:
+        """What a server says after it took the mail changes nothing."""
+        taken = (b"220 ready", b"250 hi", b"250 ok", b"250 ok", b"354 go", b"250 taken")
+        scripted = Scripted([*taken, b"nonsense"])
+        outcome = await self.outcome(self.scripted(scripted))
+        self.assertEqual(Verdict.DELIVERED, outcome.verdict)
+        await scripted.closed
+
+    def scripted(self, protocol: Scripted) -> SMTPServer:
+        """A server whose replies are written down, as we reach it."""
+        port = _reactor.listenTCP(0, Factory.forProtocol(lambda: protocol))
+        self.addCleanup(port.stopListening)
+        return SMTPServer(reactor, HOST, port.getHost().port, "none")
+
     async def test_dots(self) -> None:
         """A dot at the beginning of a line ends no mail, wherever pieces are cut."""
         server = self.server()
@@ -448,6 +507,18 @@ class CommandTests(TestCase):
         code = "import os; os.kill(os.getpid(), 9)"
         outcome = await self.outcome(self.script(code))
         self.assertEqual(Verdict.RETRY, outcome.verdict)
+
+    async def test_left_running(self) -> None:
+        """What the program leaves running in the background is not waited for."""
+        script = self.script(
+            "import pathlib, subprocess, sys\n"
+            "left = subprocess.Popen(['sleep', '600'])\n"
+            "(pathlib.Path(sys.argv[1]) / 'left').write_text(str(left.pid))\n"
+        )
+        outcome = await self.outcome(script)
+        left = int((self.directory / "left").read_text())
+        os.kill(left, signal.SIGKILL)
+        self.assertEqual(Verdict.DELIVERED, outcome.verdict)
 
     async def test_endless(self) -> None:
         """A program that does not end is ended."""

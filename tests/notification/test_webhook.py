@@ -10,8 +10,9 @@ import json
 import os
 import time
 from email.utils import formatdate
-from typing import Any
+from typing import Any, cast
 
+import treq
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase, TestCase
@@ -223,6 +224,13 @@ class AnswerTests(WebhookCase):
             outcome = await self.outcome(says(answer(503, header)))
             self.assertIn(outcome.retry_after, range(max(0, wanted - 60), wanted + 60))
 
+    async def test_retry_after_without_zone(self) -> None:
+        """A date without a zone is one in UTC, wherever the server is."""
+        stamp = time.strftime("%a, %d %b %Y %H:%M:%S -0000", time.gmtime(2**31))
+        outcome = await self.outcome(says(answer(503, f"Retry-After: {stamp}")))
+        assert outcome.retry_after is not None
+        self.assertLess(abs(2**31 - time.time() - outcome.retry_after), 60)
+
     async def test_retry_after_nonsense(self) -> None:
         """What is neither is not heeded."""
         for text in ("soon", "-5", "1.5", "", "9" * 40, "²"):
@@ -286,6 +294,17 @@ class TroubleTests(WebhookCase):
             await attempt
         await self.receiver.all_closed()
 
+    async def test_cancelled_early(self) -> None:
+        """So does who gives up before there is one."""
+        port = self.listen(says(OK))
+        attempt = Deferred.fromCoroutine(
+            self.deliver(self.outside(), f"http://127.0.0.1:{port}/")
+        )
+        attempt.cancel()
+        with self.assertRaises(CancelledError):
+            await attempt
+        self.assertEqual([], self.receiver.requests)
+
     async def test_endless_body(self) -> None:
         """A body without an end is cut off, and the status counts."""
         head = b"HTTP/1.1 200 OK\r\nContent-Length: 999999999\r\n\r\n"
@@ -307,8 +326,8 @@ class TroubleTests(WebhookCase):
         port = self.listen(says(answer(200, "Content-Encoding: gzip", body=packed)))
         target = parse_target(f"http://127.0.0.1:{port}/")
         client = self.outside().connections.client(target)
-        response = await client.http.request("POST", target.url)
-        self.assertEqual(packed, await response.content())
+        response = await client.post({}, b"")
+        self.assertEqual(packed, await treq.content(cast(Any, response)))
 
 
 class ReuseTests(WebhookCase):
@@ -330,6 +349,16 @@ class ReuseTests(WebhookCase):
             outcome = await self.deliver(outside, f"http://127.0.0.1:{port}/")
             self.assertEqual(Verdict.DELIVERED, outcome.verdict)
         self.assertEqual([1, 1, 2], [r.connection for r in self.receiver.requests])
+
+    async def test_all_closed_meanwhile(self) -> None:
+        """Not for ever, if a receiver closes each kept connection that is used."""
+        self.patch(webhook_module, "MOST_STALE", 1)
+        port = self.listen(says(OK), resets)
+        outside = self.outside()
+        for verdict in (Verdict.DELIVERED, Verdict.RETRY):
+            outcome = await self.deliver(outside, f"http://127.0.0.1:{port}/")
+            self.assertEqual(verdict, outcome.verdict)
+        self.assertEqual(2, len(self.receiver.requests))
 
     async def test_closed(self) -> None:
         """Closing leaves no connection behind."""
@@ -358,6 +387,18 @@ class GuardedTests(WebhookCase):
         outside = self.outside(is_local=False, allowed=["127.0.0.0/8"])
         outcome = await self.deliver(outside, f"http://127.0.0.1:{port}/")
         self.assertEqual(Verdict.DELIVERED, outcome.verdict)
+
+    async def test_ipv6(self) -> None:
+        """Addresses of version 6 are reached, and guarded alike."""
+        self.receiver = receiver = Receiver([says(OK)])
+        port = receiver.listen(interface="::1")
+        self.addCleanup(lambda: Deferred.fromCoroutine(receiver.close()))
+        url = f"http://[::1]:{port}/"
+        outcome = await self.deliver(self.outside(), url)
+        self.assertEqual(Verdict.DELIVERED, outcome.verdict)
+        self.assertEqual(f"[::1]:{port}", self.request.headers["host"])
+        outcome = await self.deliver(self.outside(is_local=False), url)
+        self.assertEqual(Verdict.REFUSED, outcome.verdict)
 
     async def test_rebinding(self) -> None:
         """A name that leads to the machine itself only later is refused then."""
@@ -501,6 +542,7 @@ class CheckTests(WebhookCase):
             ({"signing_secrets": ["whsec_c2hvcnQ="]}, "24 to 64 bytes"),
             ({"signing_secrets": [SECRET.removeprefix("whsec_")]}, "'whsec_'"),
             ({"signing_secrets": [5]}, "'whsec_'"),
+            ({"signing_secrets": ["whsec_" + "a" * 33]}, "Base64"),
         ):
             refusal = await self.refusal("https://a.example/", outside, **options)
             self.assertIn(text, refusal)

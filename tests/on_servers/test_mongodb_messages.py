@@ -437,9 +437,11 @@ class SlowClient(MongoClient):
     """A client that something comes in between of, once, before it commits.
 
     :ivar meanwhile: what happens; none when it has happened.
+    :ivar held: what showing second halves waits for, where they are committed.
     """
 
     meanwhile: Callable[[], Any] | None = None
+    held: Deferred[None] | None = None
 
     def _connection(self, protocol: Any) -> Connection:
         return SlowConnection(protocol, self._address, self)
@@ -457,6 +459,14 @@ class SlowConnection(Connection):
         if meanwhile is not None:
             await meanwhile()
         return await super().replace(*arguments, **options)
+
+    async def update_many(self, collection: str, updates: Any) -> None:
+        shown = [
+            update for _, update in updates if "position" in update.get("$inc", ())
+        ]
+        if shown and self._client.held is not None:
+            await self._client.held
+        await super().update_many(collection, updates)
 
 
 class RivalTests(StoreTests, TestCase):
@@ -621,6 +631,27 @@ class RivalTests(StoreTests, TestCase):
         await store.post(ORDERS, new, "bob", self.now, Posting(OUTBOX, new))
         self.assertEqual(await self.listed(), [])
         self.assertEqual([m.body for m in await self.page(OUTBOX)], [b"1"])
+
+    async def test_second_half_is_shown_late(self) -> None:
+        """What is committed in both is not swept before it is shown in the second."""
+        await self.post("0", ttl=60)
+        client = SlowClient(self.store._client._address, INDEXES, reactor)
+        store = self.start(MongoMessageStore(client, reactor, random.getrandbits))
+        client.held = Deferred()
+        new = [NewMessage(b"1", 7200)]
+        await store.post(ORDERS, new, "bob", self.now, Posting(OUTBOX, new))
+        # This would make the first destination forget what it sent.
+        cleared = store.clear(ORDERS)
+        await self.store.ping()
+        self.assertNoResult(cleared)
+        self.wait(61)
+        await self.sweep_all()
+        self.assertEqual([m.body for m in await self.page(OUTBOX)], [b"1"])
+        client.held.callback(None)
+        await cleared
+        await self.sweep_all()
+        self.assertEqual([m.body for m in await self.page(OUTBOX)], [b"1"])
+        self.assertEqual(await self.listed(), [])
 
     async def test_slow_dead_letters(self) -> None:
         """A move that is called off by a reader of the target happens in the end."""

@@ -83,7 +83,7 @@ class FaultyTestCase(InMemoryTestCase):
         ]
         for kind in NAMEABLE:
             queues = QueueResource(operations.queues, signed, shapes, now, kind)
-            subscriptions = SubscriptionResource(operations.subscriptions, shapes)
+            subscriptions = SubscriptionResource(operations.subscriptions, None, shapes)
             routes += queues.routes()
             routes += MessageResource(operations.messages, shapes, limits).routes(kind)
             routes += subscriptions.routes(kind)

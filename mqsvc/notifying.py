@@ -1,0 +1,163 @@
+"""From settings to what tells subscribers: channels, outbox and dispatcher."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from attrs import frozen
+from twisted.internet.interfaces import IReactorTime
+
+from mqsvc.clock import milliseconds
+from mqsvc.config import ConfigError, Notification, Settings
+from mqsvc.messaging.audience import Audience
+from mqsvc.messaging.model import JsonObject
+from mqsvc.notification.breaker import Breaker
+from mqsvc.notification.channel import Channel
+from mqsvc.notification.deliverer import Deliverer
+from mqsvc.notification.deliveries import Deliveries
+from mqsvc.notification.dispatcher import Dispatcher
+from mqsvc.notification.filters import compile_filter
+from mqsvc.notification.guard import TargetGuard, parse_networks
+from mqsvc.notification.history import History
+from mqsvc.notification.lanes import Lanes
+from mqsvc.notification.mail import Carrier, MailChannel
+from mqsvc.notification.outbox import Outbox
+from mqsvc.notification.sendmail import SendmailCommand
+from mqsvc.notification.smtp import SMTPServer
+from mqsvc.service import is_on_this_machine
+from mqsvc.storage.interfaces import IManagementStore, IMessageStore
+from mqsvc.wiring import Backends
+
+NAMES_PER_PAGE = 100
+
+
+@frozen
+class Notifying:
+    """What a process needs to tell subscribers.
+
+    :ivar outbox: the message store with the outbox in front of it.
+    """
+
+    outbox: Outbox
+    dispatcher: Dispatcher
+    deliveries: Deliveries
+    audience: Audience
+    _channels: Mapping[str, Channel]
+
+    async def check_subscriber(self, subscriber: str, options: JsonObject) -> None:
+        """Accept a subscriber that can be told, and its options.
+
+        :raise InvalidRequest: it never can.
+        """
+        compile_filter(options)
+        scheme = subscriber.partition(":")[0].lower()
+        if scheme in self._channels:
+            await self._channels[scheme].check(subscriber, options)
+
+
+def make_notifying(
+    settings: Settings,
+    backends: Backends,
+    store: IMessageStore,
+    reactor: Any,
+    clock: IReactorTime,
+) -> Notifying:
+    """Everything that tells subscribers; nothing runs yet.
+
+    :param store: behind which there are no message filters.
+    :raise ConfigError: an option cannot be used.
+    """
+    # treq and the agents of twisted.web import the reactor.
+    from mqsvc.notification.connecting import Connections  # noqa: PLC0415
+
+    now = milliseconds(clock)
+    resolver = _resolver(settings, reactor, clock)
+    connections = Connections(reactor, resolver, _tls_policy())
+    channels = _channels(settings.notification, connections, resolver, reactor, clock)
+    audience, attempts = Audience(backends.management, now), History(store, now)
+    deliverer = Deliverer(
+        *(backends.management, store, backends.records, channels),
+        *(Breaker(clock), Lanes(), attempts, now),
+    )
+    dispatcher = Dispatcher(
+        *(backends.management, store, deliverer, attempts),
+        _pools(backends),
+        clock,
+        settings.notification.require_confirmation,
+        connections.close,
+    )
+    outbox = Outbox(store, audience, backends.records.pool_of, dispatcher.wake)
+    deliveries = Deliveries(
+        *(backends.management, store, backends.records, now, dispatcher.wake)
+    )
+    return Notifying(outbox, dispatcher, deliveries, audience, channels)
+
+
+def _resolver(settings: Settings, reactor: Any, clock: IReactorTime) -> Any:
+    from mqsvc.notification.resolving import TargetResolver  # noqa: PLC0415
+
+    try:
+        allowed = parse_networks(settings.notification.allowed_networks)
+    except ValueError as error:
+        raise ConfigError(f"notification.allowed_networks: {error}") from error
+    guard = TargetGuard(allowed, is_on_this_machine(settings.http))
+    return TargetResolver(guard, reactor.nameResolver, clock)
+
+
+def _tls_policy() -> Any:
+    from twisted.web.client import BrowserLikePolicyForHTTPS  # noqa: PLC0415
+
+    return BrowserLikePolicyForHTTPS()
+
+
+def _channels(
+    options: Notification,
+    connections: Any,
+    resolver: Any,
+    reactor: Any,
+    clock: IReactorTime,
+) -> dict[str, Channel]:
+    from mqsvc.notification.webhook import Webhook  # noqa: PLC0415
+
+    channels: tuple[Channel, ...] = (
+        Webhook(connections, resolver, clock),
+        MailChannel(_carrier(options, reactor), options.sender, clock),
+    )
+    return {scheme: channel for channel in channels for scheme in channel.schemes}
+
+
+def _carrier(options: Notification, reactor: Any) -> Carrier:
+    if options.smtp_mode == "third_part":
+        try:
+            return SendmailCommand.parse(reactor, options.smtp_command, os.environ)
+        except ValueError as error:
+            raise ConfigError(f"notification.smtp_command: {error}") from error
+    return SMTPServer(
+        reactor,
+        options.smtp_host,
+        options.smtp_port,
+        options.smtp_security,
+        options.smtp_user_name,
+        options.smtp_user_password,
+    )
+
+
+def _pools(backends: Backends) -> Any:
+    async def pools() -> Sequence[str | None]:
+        if not backends.has_pools:
+            return [None]
+        return [None, *await _pool_names(backends.management)]
+
+    return pools
+
+
+async def _pool_names(management: IManagementStore) -> list[str]:
+    names: list[str] = []
+    while True:
+        after = names[-1] if names else ""
+        pools = await management.pools(NAMES_PER_PAGE, after)
+        names += [pool.name for pool in pools]
+        if len(pools) < NAMES_PER_PAGE:
+            return names
