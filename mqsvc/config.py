@@ -21,6 +21,7 @@ from msgspec import Meta, Struct, field, inspect, structs
 
 from mqsvc.messaging.limits import Limits
 from mqsvc.messaging.quotas import QuotaLimits
+from mqsvc.websocket.options import WebSocketOptions
 
 Text = Annotated[str, Meta(min_length=1)]
 
@@ -203,6 +204,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     encryption: Encryption = field(default_factory=Encryption)
     keystone_authtoken: KeystoneAuthtoken = field(default_factory=KeystoneAuthtoken)
     notification: Notification = field(default_factory=Notification)
+    websocket_limits: WebSocketOptions = field(default_factory=WebSocketOptions)
     cors: CORSOptions = field(default_factory=CORSOptions)
     quotas: QuotaLimits = field(default_factory=QuotaLimits)
     stages: FreeTables = field(default_factory=FreeTables)

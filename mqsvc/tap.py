@@ -154,16 +154,15 @@ def make_root(
     backends, messages, notifying = opened.backends, opened.messages, opened.notifying
     audit = AuditLog(settings.audit_log, milliseconds(clock))
     guard = Guard(gated.gate, Turns(reactor), backends.records.quotas, audit)
+    operations = Operations.over(
+        *(backends.management, messages, backends.records, settings.transport, clock),
+        pooled=backends.pooled,
+        can_encrypt=keys.can_seal,
+        audience=notifying.audience,
+        check_subscriber=notifying.check_subscriber,
+    )
     api = make_api(
-        Operations.over(
-            *(backends.management, messages, backends.records),
-            *(settings.transport, clock),
-            pooled=backends.pooled,
-            can_encrypt=keys.can_seal,
-            audience=notifying.audience,
-            check_subscriber=notifying.check_subscriber,
-        ),
-        *(guard, settings.transport, clock),
+        *(operations, guard, settings.transport, clock),
         CORS(**structs.asdict(settings.cors)),
         deliveries=notifying.deliveries,
         admin_mode=settings.admin_mode,
@@ -172,20 +171,50 @@ def make_root(
     )
     is_ours = settings.http_server == "llhttp"
     server = APIServer(api, clock) if is_ours else CountingSite(api)
-    http = Listener(
-        *(settings.http, endpoint, server, lambda: server.requests_in_flight, clock),
-        stays_here=not (settings.auth_strategy or settings.allow_anonymous),
-    )
-    if settings.websocket:
-        log.warn(
-            "websocket: this version does not serve the WebSocket API; nothing "
-            "listens on {endpoint}",
-            endpoint=settings.websocket,
+    stays_here = not (settings.auth_strategy or settings.allow_anonymous)
+    listeners = [
+        Listener(
+            *(settings.http, endpoint, server, lambda: server.requests_in_flight),
+            clock,
+            stays_here=stays_here,
         )
+    ]
+    if settings.websocket:
+        listeners.append(_websocket(settings, operations, guard, reactor, clock))
     both = (backends.management, messages)
     sweeper = Sweeper(both, clock)
     services = [*both, sweeper, notifying.dispatcher, *gated.services]
-    return Root(directory, services, [http])
+    return Root(directory, services, listeners)
+
+
+def _websocket(
+    settings: Settings,
+    operations: Operations,
+    guard: Guard,
+    reactor: Any,
+    clock: IReactorTime,
+) -> Listener:
+    """What serves the WebSocket API."""
+    # autobahn imports the reactor.
+    from mqsvc.rest.home import home_document  # noqa: PLC0415
+    from mqsvc.websocket.factory import Parts, make_factory  # noqa: PLC0415
+
+    has_administration = settings.admin_mode and settings.pooling
+    parts = Parts(
+        operations=operations,
+        administration=operations.administration if has_administration else None,
+        bus=operations.bus,
+        guard=guard,
+        limits=settings.transport,
+        home=home_document(settings.admin_mode, settings.pooling),
+        admin_mode=settings.admin_mode,
+    )
+    factory = make_factory(parts, settings.websocket_limits, clock, reactor)
+    endpoint = parse_endpoint(reactor, "websocket", settings.websocket)
+    return Listener(
+        *(settings.websocket, endpoint, factory, factory.in_flight, clock),
+        stays_here=not (settings.auth_strategy or settings.allow_anonymous),
+    )
 
 
 @frozen

@@ -117,6 +117,7 @@ missing_packages() {
     command -v redis-sentinel >/dev/null || echo redis-sentinel
     compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || echo postgresql
     [ -x /usr/sbin/mariadbd ] || echo mariadb-server
+    command -v chromium >/dev/null || echo chromium
 }
 
 # Installs them as root on Debian and Ubuntu; a test whose server is missing says so.

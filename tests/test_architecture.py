@@ -49,6 +49,7 @@ MAY_IMPORT = {
     ),
     "mqsvc.config": (
         *("mqsvc.messaging.limits", "mqsvc.messaging.quotas", *EVERYBODY),
+        "mqsvc.websocket.options",
     ),
     "mqsvc.service": ("mqsvc.config", *EVERYBODY),
     "mqsvc.wiring": (

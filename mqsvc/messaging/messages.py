@@ -98,8 +98,10 @@ class Messages:
     ) -> list[str]:
         async with self._occupancy.shared(destination):
             await self._records.ensure(destination)
-            ids = await self._store.post(destination, messages, client_id, self._now())
-        self._bus.publish(destination)
+            now = self._now()
+            ids = await self._store.post(destination, messages, client_id, now)
+        if self._bus.is_heard(destination):
+            self._bus.publish(destination, _readable(ids, messages, now))
         return ids
 
     def _check_post(self, rules: Rules, size: int) -> None:
@@ -214,6 +216,20 @@ class Messages:
         """
         checks.count(limit, "pop", self._limits.max_messages_per_claim_or_pop)
         return await self._store.pop(destination, limit, self._now())
+
+
+def _readable(
+    ids: Sequence[str], messages: Sequence[NewMessage], now: int
+) -> list[Message]:
+    """What was posted, as far as it can be read at once."""
+    if len(ids) != len(messages):
+        # A message filter dropped some: who reads the store sees which are left.
+        return []
+    return [
+        Message(message_id, message.body, message.ttl, now)
+        for message_id, message in zip(ids, messages, strict=True)
+        if not message.delay
+    ]
 
 
 def _array(messages: Any) -> list[Mapping[str, Any]]:

@@ -53,6 +53,7 @@ class Operations:
     subscriptions: Subscriptions
     health: Health
     waiting: Waiting
+    bus: Bus
     administration: Administration | None
 
     @classmethod
@@ -102,6 +103,7 @@ class Operations:
                 *(queues, posts, claims, clock),
             ),
             waiting=waiting,
+            bus=bus,
             administration=_administration(management, pooled, limits),
         )
 

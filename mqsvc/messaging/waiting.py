@@ -8,7 +8,7 @@ and when its time is up.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Awaitable, Callable, Sized
+from collections.abc import Awaitable, Callable, Sequence, Sized
 from typing import TypeVar
 
 from twisted.internet.defer import Deferred, TimeoutError, succeed
@@ -16,7 +16,7 @@ from twisted.internet.interfaces import IReactorTime
 
 from mqsvc.bus import Bus
 from mqsvc.clock import milliseconds
-from mqsvc.messaging.model import Destination
+from mqsvc.messaging.model import Destination, Message
 from mqsvc.storage.interfaces import IMessageStore
 
 MAX_WAIT = 20
@@ -157,7 +157,7 @@ class _Signal:
     def reset(self) -> None:
         self._given = False
 
-    def give(self) -> None:
+    def give(self, _: Sequence[Message] = ()) -> None:
         self._given = True
         waiter, self._waiter = self._waiter, None
         if waiter is not None:

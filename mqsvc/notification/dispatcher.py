@@ -57,6 +57,9 @@ RENEW_SECONDS = 20.0
 
 PER_PAGE = 100
 
+_CONNECTION = "websocket:"
+"""What the subscriber of a subscription that belongs to a connection begins with."""
+
 
 @define(eq=False)
 class _Lease:
@@ -279,7 +282,13 @@ class Dispatcher(Service):
             if len(page) < PER_PAGE:
                 break
             after = page[-1].id
-        return [s for s in found if s.confirmed or not self._require_confirmation]
+        return [each for each in found if self._is_told(each)]
+
+    def _is_told(self, subscription: Subscription) -> bool:
+        """Whether there is a delivery: connections follow their queues themselves."""
+        if subscription.subscriber.startswith(_CONNECTION):
+            return False
+        return subscription.confirmed or not self._require_confirmation
 
 
 def _deliveries(

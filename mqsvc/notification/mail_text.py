@@ -55,7 +55,7 @@ def compose(notice: Notice, sender: str, seconds: float) -> Mail:
     options = notice.subscription.options
     check_options(options)
     to = parse_mailto(notice.subscription.subscriber)
-    own = parse_address(sender, "notification.mail_sender")
+    own = parse_address(sender, "notification.sender")
     message = EmailMessage(policy=SMTP)
     message["From"] = _author(notice, own)
     message["To"] = to.recipient

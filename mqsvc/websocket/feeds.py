@@ -12,7 +12,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from mqsvc.bus import Bus, Callback
+from mqsvc.bus import Bus, Unsubscribe
 from mqsvc.clock import Now
 from mqsvc.messaging.errors import StoreUnavailable
 from mqsvc.messaging.messages import Messages
@@ -180,7 +180,7 @@ class Feeds:
         self._subscriptions = subscriptions
         self._bus = bus
         self._largest_page = largest_page
-        self._feeds: dict[Destination, tuple[Feed, Callback]] = {}
+        self._feeds: dict[Destination, tuple[Feed, Unsubscribe]] = {}
 
     def open(self, destination: Destination) -> Feed:
         """The feed of a destination."""

@@ -13,6 +13,7 @@ from typing import Any
 
 from twisted.internet import reactor
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.process import ProcessReader
 from twisted.internet.protocol import Factory, connectionDone
 from twisted.internet.task import Clock
 from twisted.protocols.basic import LineReceiver
@@ -20,7 +21,7 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from mqsvc.messaging.errors import InvalidRequest
-from mqsvc.notification import sendmail, smtp
+from mqsvc.notification import sendmail, smtp_session
 from mqsvc.notification.channel import Letter, Outcome, Verdict
 from mqsvc.notification.mail import Carrier, MailChannel
 from mqsvc.notification.mail_address import parse_mailto
@@ -377,8 +378,8 @@ class SMTPTests(TestCase):
 
     async def test_silence(self) -> None:
         """A server that says nothing is left when the time is over."""
-        self.patch(smtp, "REPLY_SECONDS", 0.05)
-        self.patch(smtp, "CLOSE_SECONDS", 0.05)
+        self.patch(smtp_session, "REPLY_SECONDS", 0.05)
+        self.patch(smtp_session, "CLOSE_SECONDS", 0.05)
         receiver = Receiver([silent])
         port = receiver.listen()
         self.addCleanup(lambda: Deferred.fromCoroutine(receiver.close()))
@@ -403,6 +404,7 @@ class SMTPTests(TestCase):
 
     async def test_cancelled_in_session(self) -> None:
         """It does so also in the middle of the session."""
+        self.patch(smtp_session, "CLOSE_SECONDS", 3600)
         scripted = Scripted([b"220 ready"])
         attempt = Deferred.fromCoroutine(self.outcome(self.scripted(scripted)))
         await scripted.silent
@@ -516,9 +518,11 @@ class CommandTests(TestCase):
             "(pathlib.Path(sys.argv[1]) / 'left').write_text(str(left.pid))\n"
         )
         outcome = await self.outcome(script)
+        still_read = [r for r in _reactor.getReaders() if isinstance(r, ProcessReader)]
         left = int((self.directory / "left").read_text())
         os.kill(left, signal.SIGKILL)
         self.assertEqual(Verdict.DELIVERED, outcome.verdict)
+        self.assertEqual([], still_read)
 
     async def test_endless(self) -> None:
         """A program that does not end is ended."""

@@ -76,6 +76,12 @@ class SequenceTests(SynchronousTestCase):
         self.assertEqual([5, 10, 15], backoff("linear", 5, 18))
         self.assertEqual([5, 18], backoff("geometric", 5, 18))
 
+    def test_ends_at_the_maximum(self) -> None:
+        """The last delay is the maximum, also where floating point falls short."""
+        for least, most in ((7, 61), (7, 115), (7, 122)):
+            self.assertLess(least * (most / least), most)
+            self.assertEqual(most, backoff("geometric", least, most)[-1])
+
     def test_no_retries(self) -> None:
         """All counts at 0 leave the back-off."""
         self.assertEqual([1, 6], delays(RetryPolicy(0, 0, 1, 11, 0)))

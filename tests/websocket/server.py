@@ -141,7 +141,7 @@ class WebSocketTestCase(TestCase):
         )
         guard = Guard(gate, Turns(reactor), self.records.quotas, AuditLog("", now))
         # The bus is the one that the operations signal on.
-        bus = self.operations.waiting._bus
+        bus = self.operations.bus
         parts = Parts(
             *(self.operations, self.operations.administration, bus, guard),
             *(self.limits, {"resources": {}}, True),

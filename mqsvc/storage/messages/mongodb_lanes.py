@@ -297,6 +297,8 @@ class Lanes:
             told = Deferred.fromCoroutine(self._tell(lane, group, outcomes, parcels))
             await self._quietly(lambda: self._ledger.finish(lane.destination))
         await told
+        if parcels:
+            await self._ledger.delivered(lane.destination, parcels)
 
     async def _tell(
         self,
@@ -311,8 +313,6 @@ class Lanes:
         for call, outcome in zip(group, outcomes, strict=True):
             call.tell(outcome)
         lane.put_back([c for c, o in zip(group, outcomes, strict=True) if o is LATER])
-        if parcels:
-            await self._ledger.delivered(lane.destination, parcels)
 
     async def _outcomes(
         self, lane: _Lane, group: list[_Call]
