@@ -9,7 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from mqsvc.bus import Bus
 from mqsvc.clock import milliseconds
-from mqsvc.messaging.model import Destination, Kind
+from mqsvc.messaging.model import Destination, Kind, Message
 
 QUEUE = Destination("p", Kind.QUEUE, "x")
 OTHERS = (
@@ -29,7 +29,7 @@ class BusTests(SynchronousTestCase):
 
     def listen(self, name: str, destination: Destination = QUEUE) -> Callable[[], None]:
         """Note each signal; the result ends it."""
-        return self.bus.subscribe(destination, lambda: self.heard.append(name))
+        return self.bus.subscribe(destination, lambda _: self.heard.append(name))
 
     def test_everybody(self) -> None:
         """All who listen hear each signal, in the order in which they came."""
@@ -38,6 +38,17 @@ class BusTests(SynchronousTestCase):
         self.bus.publish(QUEUE)
         self.bus.publish(QUEUE)
         self.assertEqual([*"abcabc"], self.heard)
+
+    def test_posted(self) -> None:
+        """Who listens is told what was posted, where that is known."""
+        heard: list[object] = []
+        self.assertFalse(self.bus.is_heard(QUEUE))
+        self.bus.subscribe(QUEUE, heard.append)
+        self.assertTrue(self.bus.is_heard(QUEUE))
+        message = Message("1", b"{}", 60, 0)
+        self.bus.publish(QUEUE, [message])
+        self.bus.publish(QUEUE)
+        self.assertEqual([[message], ()], heard)
 
     def test_nobody(self) -> None:
         """A signal that nobody listens to is lost."""
@@ -63,7 +74,7 @@ class BusTests(SynchronousTestCase):
     def test_same_function_twice(self) -> None:
         """Subscriptions are told apart, also those of one function."""
 
-        def hear() -> None:
+        def hear(_: object) -> None:
             self.heard.append("x")
 
         end = self.bus.subscribe(QUEUE, hear)
@@ -91,7 +102,7 @@ class BusTests(SynchronousTestCase):
     def test_changes_during_a_signal(self) -> None:
         """Who hears a signal may end its subscription, make others and signal."""
 
-        def react() -> None:
+        def react(_: object) -> None:
             end()
             self.heard.append("react")
             self.listen("new")

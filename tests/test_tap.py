@@ -20,8 +20,9 @@ import treq
 from twisted.application.service import IServiceMaker
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import clientFromString, connectProtocol
 from twisted.internet.error import ProcessDone, ProcessTerminated
-from twisted.internet.protocol import ProcessProtocol
+from twisted.internet.protocol import ProcessProtocol, Protocol
 from twisted.internet.task import Clock
 from twisted.internet.threads import deferToThread
 from twisted.internet.utils import getProcessOutputAndValue
@@ -275,22 +276,39 @@ class RootTests(RootTestCase):
         self.assert_directory_is_free()
 
     async def test_websocket(self) -> None:
-        """An endpoint for the WebSocket API is warned of, and nothing listens there."""
+        """The WebSocket API is served where the operator wants it."""
         path = self.mktemp()
-        with capturedLogs() as events:
-            root = self.started(
-                make_root(self.settings(f"websocket=unix:{path}"), reactor)
-            )
-        warnings = [formatEvent(e) for e in events if e["log_level"].name == "warn"]
-        self.assertEqual(
-            [
-                "websocket: this version does not serve the WebSocket API; nothing "
-                f"listens on unix:{path}"
-            ],
-            warnings,
+        root = self.started(make_root(self.settings(f"websocket=unix:{path}"), reactor))
+        await root.started
+        self.assertEqual(2, len(root.addresses))
+        endpoint = clientFromString(reactor, f"unix:{path}")
+        greeting = Greeting()
+        await connectProtocol(endpoint, greeting)
+        self.assertIn(b" 101 ", await greeting.answer)
+        greeting.transport.loseConnection()
+
+
+class Greeting(Protocol):
+    """Asks a server to speak WebSocket.
+
+    :ivar answer: fires with the first bytes of the answer.
+    """
+
+    def __init__(self) -> None:
+        self.answer: Deferred[bytes] = Deferred()
+
+    def connectionMade(self) -> None:
+        """Ask."""
+        self.transport.write(
+            b"GET / HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n"
+            b"Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+            b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
         )
-        self.assertEqual(1, len(root.addresses))
-        self.assertNotIn(os.path.basename(path), os.listdir(os.path.dirname(path)))
+
+    def dataReceived(self, data: bytes) -> None:
+        """The answer."""
+        if not self.answer.called:
+            self.answer.callback(data)
 
 
 class StoresTests(RootTestCase):

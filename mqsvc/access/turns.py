@@ -3,29 +3,49 @@
 A request that may not begin at once stands in the line of its project, and the lines
 are served one after the other, one request each. What bounds the wait of a quiet
 project is then the number of projects that are busy, not that of their requests.
+
+A request that has begun waits behind all others that have, in the reactor and in the
+store. So there are few of them while several projects call, and many, which a store
+commits together, while one has the service for itself. ``benchmarks/fairness.py``
+measures it.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict, deque
 
+from attrs import frozen
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
-STARTS = 8
-"""Requests that begin between two looks of the reactor at its connections.
 
-Few enough for a new request to be seen soon, many enough for looks to cost little.
-"""
+@frozen
+class Bounds:
+    """How many requests may begin.
 
-MAX_RUNNING = 32
-"""Requests of one project that are under way at one time."""
+    :ivar starts: between two looks of the reactor at its connections: few enough for a
+        new request to be seen soon, many enough for looks to cost little.
+    :ivar running: of one project, under way at one time.
+    """
+
+    starts: int
+    running: int
+
+
+ALONE = Bounds(starts=8, running=32)
+"""While one project calls."""
+
+SHARED = Bounds(starts=2, running=4)
+"""While several do."""
+
+SHARED_SECONDS = 1.0
+"""How long after the last change of project more than one counts as calling."""
 
 
 class Turns:
     """Decides which request may begin.
 
-    :param clock: only its next turn is needed, no time.
+    :param clock: its next turn is when waiting requests begin.
     """
 
     def __init__(self, clock: IReactorTime) -> None:
@@ -34,13 +54,22 @@ class Turns:
         self._running: dict[str, int] = {}
         self._starts = 0
         self._next: IDelayedCall | None = None
+        self._latest: str | None = None
+        self._shared_until = 0.0
+
+    @property
+    def bounds(self) -> Bounds:
+        """What holds at present."""
+        return SHARED if self._clock.seconds() < self._shared_until else ALONE
 
     def may_begin(self, project: str) -> bool:
         """Begin a request if it need not wait; :meth:`leave` has to follow."""
+        self._notice(project)
+        bounds = self.bounds
         if (
-            self._starts >= STARTS
+            self._starts >= bounds.starts
             or project in self._lines
-            or self._running.get(project, 0) >= MAX_RUNNING
+            or self._running.get(project, 0) >= bounds.running
         ):
             return False
         self._begin(project)
@@ -73,6 +102,12 @@ class Turns:
             self._next.cancel()
             self._next = None
 
+    def _notice(self, project: str) -> None:
+        if project != self._latest:
+            if self._latest is not None:
+                self._shared_until = self._clock.seconds() + SHARED_SECONDS
+            self._latest = project
+
     def _begin(self, project: str) -> None:
         self._running[project] = self._running.get(project, 0) + 1
         self._starts += 1
@@ -91,11 +126,14 @@ class Turns:
     def _serve(self) -> None:
         self._next = None
         self._starts = 0
+        bounds = self.bounds
         # Once around at most for lines whose project is at its bound.
         blocked = 0
-        while self._lines and self._starts < STARTS and blocked < len(self._lines):
+        while (
+            self._lines and self._starts < bounds.starts and blocked < len(self._lines)
+        ):
             project, line = self._lines.popitem(last=False)
-            if self._running.get(project, 0) >= MAX_RUNNING:
+            if self._running.get(project, 0) >= bounds.running:
                 self._lines[project] = line
                 blocked += 1
                 continue

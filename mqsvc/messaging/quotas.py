@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Annotated
 
 from msgspec import Meta, Struct
+from twisted.internet.defer import DeferredLock
 from twisted.internet.interfaces import IReactorTime
 
 from mqsvc.messaging.errors import QuotaExceeded
@@ -44,11 +47,24 @@ class Quotas:
         self._clock = clock
         self._posts = Rate(limits.messages_per_second, clock)
         self._connections: dict[str, int] = {}
+        self._creating: dict[str, DeferredLock] = {}
 
     @property
     def bounds_destinations(self) -> bool:
         """Whether there is a bound of queues and topics."""
         return bool(self._limits.max_queues)
+
+    @asynccontextmanager
+    async def creation(self, project: str) -> AsyncIterator[None]:
+        """A time in which nobody else makes a queue or topic of the project here."""
+        lock = self._creating.setdefault(project, DeferredLock())
+        await lock.acquire()
+        try:
+            yield
+        finally:
+            lock.release()
+            if not lock.locked:
+                self._creating.pop(project, None)
 
     async def admit_destination(self, project: str) -> None:
         """Let a project make one more queue or topic.

@@ -112,12 +112,19 @@ class Records:
         """
         if self._placement is not None:
             await self._placement.check(flavor_of(metadata))
-        if self._placement is not None or self._quotas.bounds_destinations:
+        if not self._quotas.bounds_destinations:
+            return await self._create(destination, metadata)
+        async with self._quotas.creation(destination.project):
             if (await self.know(destination)).exists:
                 return False
             await self._quotas.admit_destination(destination.project)
+            return await self._create(destination, metadata)
+
+    async def _create(self, destination: Destination, metadata: JsonObject) -> bool:
         if self._placement is None:
             return await self.create_in(None, destination, metadata)
+        if (await self.know(destination)).exists:
+            return False
         return await self._create_placed(self._placement, destination, metadata)
 
     async def _create_placed(

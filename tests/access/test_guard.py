@@ -18,7 +18,7 @@ from mqsvc.access.guard import Action, Guard
 from mqsvc.access.identity import Caller
 from mqsvc.access.policy import Policy, make_rules
 from mqsvc.access.signed_urls import SignedUrls
-from mqsvc.access.turns import MAX_RUNNING, STARTS, Turns
+from mqsvc.access.turns import ALONE, Turns
 from mqsvc.messaging.errors import MessageDoesNotExist, NotAuthorized, QuotaExceeded
 from mqsvc.messaging.limits import Limits
 from mqsvc.messaging.quotas import QuotaLimits, Quotas
@@ -144,13 +144,13 @@ class RunTests(GuardCase):
             return succeed(None)
 
         with self.nothing_left():
-            for _ in range(STARTS):
+            for _ in range(ALONE.starts):
                 self.successResultOf(self.run_as("p", operation))
             waiting = self.run_as("p", operation)
             self.assertNoResult(waiting)
             waiting.cancel()
             self.failureResultOf(waiting, CancelledError)
-        self.assertEqual(len(begun), STARTS)
+        self.assertEqual(len(begun), ALONE.starts)
 
 
 class TurnTests(GuardCase):
@@ -167,7 +167,7 @@ class TurnTests(GuardCase):
 
     def test_patient(self) -> None:
         """Operations that wait for something keep the others of the project going."""
-        for _ in range(MAX_RUNNING + 1):
+        for _ in range(ALONE.running + 1):
             self.run_as("p", Deferred[None], is_patient=True)
             self.look()
         done = self.run_as("p", lambda: succeed("served"))
@@ -176,7 +176,7 @@ class TurnTests(GuardCase):
 
     def test_impatient(self) -> None:
         """Operations that do not wait hold up those behind them."""
-        for _ in range(MAX_RUNNING):
+        for _ in range(ALONE.running):
             self.run_as("p", Deferred[None])
             self.look()
         done = self.run_as("p", lambda: succeed("served"))

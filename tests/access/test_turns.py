@@ -6,7 +6,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from mqsvc.access.turns import MAX_RUNNING, STARTS, Turns
+from mqsvc.access.turns import ALONE, SHARED, SHARED_SECONDS, Turns
 
 
 class TurnsTests(SynchronousTestCase):
@@ -47,9 +47,9 @@ class TurnsTests(SynchronousTestCase):
 
     def test_flood(self) -> None:
         """Of a flood only so many begin at once, and the rest in turn."""
-        for _ in range(STARTS + 5):
+        for _ in range(ALONE.starts + 5):
             self.arrive("loud")
-        self.assertEqual(self.begun, ["loud"] * STARTS)
+        self.assertEqual(self.begun, ["loud"] * ALONE.starts)
         self.assertEqual(self.look(), ["loud"] * 5)
 
     def test_quiet_among_loud(self) -> None:
@@ -57,31 +57,61 @@ class TurnsTests(SynchronousTestCase):
         for _ in range(1000):
             self.arrive("loud")
         self.arrive("quiet")
-        begun = self.look()
-        self.assertEqual(begun[:2], ["loud", "quiet"])
-        self.assertEqual(len(begun), STARTS)
+        for _ in range(ALONE.starts):
+            self.turns.leave("loud")
+        self.assertEqual(self.look(), ["loud", "quiet"])
+        self.assertEqual(self.look(), ["loud"] * SHARED.starts)
 
     def test_in_turn(self) -> None:
         """Busy projects begin one request each, again and again."""
         for project in ("a", "b", "c"):
-            for _ in range(STARTS if project == "a" else 4):
+            for _ in range(3):
                 self.arrive(project)
-        self.arrive("a")
-        self.assertEqual(self.look(), ["b", "c", "a", "b", "c", "b", "c", "b"])
+        begun = [*self.begun]
+        while looked := self.look():
+            self.assertLessEqual(len(looked), SHARED.starts)
+            for project in looked:
+                self.turns.leave(project)
+            begun += looked
+        self.assertEqual("".join(begun), "aaabcbcbc")
 
     def test_running_bound(self) -> None:
         """A project with too many under way waits for one of them to end."""
-        for _ in range(MAX_RUNNING + 2):
+        for _ in range(ALONE.running + 2):
             self.arrive("loud")
             self.look()
         self.assertEqual(self.look(), [])
-        self.assertIsNone(self.arrive("quiet"))
         self.turns.leave("loud")
         self.assertEqual(self.look(), ["loud"])
 
+    def test_running_beside_others(self) -> None:
+        """Beside another project one has few under way, and many again without it."""
+        self.arrive("quiet")
+        self.look()
+        for _ in range(ALONE.running):
+            self.arrive("loud")
+        begun = [*self.begun]
+        while looked := self.look():
+            begun += looked
+        self.assertEqual(begun.count("loud"), SHARED.running)
+        self.clock.advance(SHARED_SECONDS)
+        self.turns.leave("loud")
+        begun = []
+        while looked := self.look():
+            begun += looked
+        self.assertEqual(len(begun), ALONE.running - SHARED.running)
+
+    def test_quiet_while_loud_is_at_its_bound(self) -> None:
+        """Who has nothing under way begins at once."""
+        for _ in range(ALONE.running + 2):
+            self.arrive("loud")
+            self.look()
+        self.look()
+        self.assertIsNone(self.arrive("quiet"))
+
     def test_give_up(self) -> None:
         """Who hangs up while waiting leaves the line and begins nothing."""
-        for _ in range(STARTS):
+        for _ in range(ALONE.starts):
             self.arrive("loud")
         waiting = [self.arrive("loud") for _ in range(3)]
         for one in waiting[:2]:
@@ -91,7 +121,7 @@ class TurnsTests(SynchronousTestCase):
 
     def test_last_gives_up(self) -> None:
         """A line that everybody left holds nobody up."""
-        for _ in range(STARTS):
+        for _ in range(ALONE.starts):
             self.arrive("loud")
         one = self.arrive("loud")
         assert one is not None
@@ -101,7 +131,7 @@ class TurnsTests(SynchronousTestCase):
 
     def test_finish(self) -> None:
         """At the end everybody begins, and no call stays behind."""
-        for _ in range(STARTS + 3):
+        for _ in range(ALONE.starts + 3):
             self.arrive("loud")
         self.begun.clear()
         self.turns.finish()

@@ -635,12 +635,15 @@ class RivalTests(StoreTests, TestCase):
         await self.post("0", ttl=60)
         client = SlowClient(self.store._client._address, INDEXES, reactor)
         store = self.start(MongoMessageStore(client, reactor, random.getrandbits))
+        # So that it knows what it learns on all of its connections.
+        for _ in range(2 * POOL_SIZE):
+            await store.page(ORDERS, Selection(1), self.now)
         client.held = Deferred()
         new = [NewMessage(b"1", 7200)]
         await store.post(ORDERS, new, "bob", self.now, Posting(OUTBOX, new))
         # This would make the first destination forget what it sent.
         cleared = store.clear(ORDERS)
-        for _ in range(30):
+        for _ in range(100):
             await store.ping()
         self.assertNoResult(cleared)
         self.wait(61)
