@@ -49,10 +49,10 @@ MOST_UNDER_WAY = 100
 
 PER_CLAIM = 20
 
-LEASE_SECONDS = 60
+LEASE_SECONDS = 30
 """After the death of a process, until others see to what it had taken."""
 
-RENEW_SECONDS = 20.0
+RENEW_SECONDS = 10.0
 """How long after its last renewal a lease is renewed."""
 
 PER_PAGE = 100

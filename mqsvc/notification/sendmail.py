@@ -46,6 +46,7 @@ class _Run(ProcessProtocol):
 
     def _kill(self, _: Deferred[int | None]) -> None:
         self._process.signalProcess("KILL")
+        self._process.loseConnection()
 
     @property
     def _process(self) -> Any:

@@ -221,7 +221,7 @@ async def plan_arrival(
 ) -> Step:
     """Put parcels at the end, apart from those that came before."""
     wanted = list(dict.fromkeys(part.parcel.batch for part in parts if part.parcel))
-    hidden = {"batch": {"$exists": True, "$in": wanted}}
+    hidden = {"batch": {"$in": wanted}}
     rows = await connection.find(MESSAGES, hidden, fields=["batch"], index="hidden")
     sizes = Counter(row["batch"] for row in rows)
     step = Step(total=len(rows), end=view.next)
