@@ -55,9 +55,7 @@ def phase(times: Sequence[float], noise_per_second: float = 0.0) -> Phase:
     """The percentiles of answer times in seconds."""
     ordered = sorted(1000 * each for each in times)
     last = len(ordered) - 1
-    return Phase(
-        ordered[last // 2], ordered[math.ceil(last * 0.99)], noise_per_second
-    )
+    return Phase(ordered[last // 2], ordered[math.ceil(last * 0.99)], noise_per_second)
 
 
 class Quiet:
@@ -97,9 +95,7 @@ class Noisy(asyncio.Protocol):
     :param answers: counts those of all connections.
     """
 
-    def __init__(
-        self, requests: Iterator[bytes], answers: Synchronized[int]
-    ) -> None:
+    def __init__(self, requests: Iterator[bytes], answers: Synchronized[int]) -> None:
         self._requests = requests
         self._answers = answers
         self._received = b""
@@ -158,9 +154,7 @@ def make_noise(
 
 
 @contextmanager
-def noise(
-    address: tuple[str, int], connections: int
-) -> Iterator[Synchronized[int]]:
+def noise(address: tuple[str, int], connections: int) -> Iterator[Synchronized[int]]:
     """Noise as long as this lasts; gives the number of its answers so far."""
     answers: Synchronized[int] = multiprocessing.Value("q", 0, lock=False)
     process = multiprocessing.Process(

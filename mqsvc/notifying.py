@@ -107,9 +107,12 @@ def _resolver(settings: Settings, reactor: Any, clock: IReactorTime) -> Any:
 
 
 def _tls_policy() -> Any:
-    from twisted.web.client import BrowserLikePolicyForHTTPS  # noqa: PLC0415
+    from twisted.web.client import (  # noqa: PLC0415
+        BrowserLikePolicyForHTTPS,
+        HostnameCachingHTTPSPolicy,
+    )
 
-    return BrowserLikePolicyForHTTPS()
+    return HostnameCachingHTTPSPolicy(BrowserLikePolicyForHTTPS())
 
 
 def _channels(

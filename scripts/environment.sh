@@ -118,6 +118,7 @@ missing_packages() {
     compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || echo postgresql
     [ -x /usr/sbin/mariadbd ] || echo mariadb-server
     command -v chromium >/dev/null || echo chromium
+    command -v msmtp >/dev/null || echo msmtp
 }
 
 # Installs them as root on Debian and Ubuntu; a test whose server is missing says so.

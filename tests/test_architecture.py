@@ -68,7 +68,10 @@ MAY_IMPORT = {
 }
 """For each part of the program, what of the program it may import."""
 
-INSTALL_A_REACTOR = ("klein", "txmongo", "txredisapi", "twisted.internet.reactor")
+INSTALL_A_REACTOR = (
+    *("klein", "txmongo", "txredisapi", "twisted.internet.reactor"),
+    "twisted.mail.smtp",
+)
 """What installs the default reactor when it is imported."""
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef

@@ -35,7 +35,7 @@ class Bounds:
 ALONE = Bounds(starts=8, running=32)
 """While one project calls."""
 
-SHARED = Bounds(starts=2, running=4)
+SHARED = Bounds(starts=1, running=3)
 """While several do."""
 
 SHARED_SECONDS = 1.0

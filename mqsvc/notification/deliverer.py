@@ -140,8 +140,8 @@ class Deliverer:
 
 
 def _host(subscriber: str) -> str:
-    """What fails together: a web server, or all of a scheme."""
+    """What fails together: a web server, or else one subscriber."""
     try:
-        return parse_target(subscriber).origin
+        return parse_target(subscriber.removeprefix("trust+")).origin
     except InvalidRequest:
-        return subscriber.partition(":")[0].lower()
+        return subscriber

@@ -59,8 +59,8 @@ class TurnsTests(SynchronousTestCase):
         self.arrive("quiet")
         for _ in range(ALONE.starts):
             self.turns.leave("loud")
-        self.assertEqual(self.look(), ["loud", "quiet"])
-        self.assertEqual(self.look(), ["loud"] * SHARED.starts)
+        begun = [project for _ in range(3) for project in self.look()]
+        self.assertEqual(begun[:3], ["loud", "quiet", "loud"])
 
     def test_in_turn(self) -> None:
         """Busy projects begin one request each, again and again."""
