@@ -163,8 +163,9 @@ class Listener(Service):
                 "choose another endpoint"
             )
         self._port = bound[0]
-        if self._stays_here and not _is_local(self.address):
-            self._port.stopListening()
+        if self._stays_here and not _is_local(self._port.getHost()):
+            port, self._port = self._port, None
+            port.stopListening()
             raise _start_failure(
                 f"{self._description} can be reached from other machines, and nobody "
                 "is asked who they are: set auth_strategy (docs/identity.rst), listen "

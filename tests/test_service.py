@@ -329,6 +329,7 @@ class ListenerTests(TestCase):
         _, printed, logged = self.failure_to_bind(listener)
         self.assertIn("allow_anonymous = true", printed)
         self.assertEqual(1, len(logged))
+        self.successResultOf(listener.stopService())
 
     def test_addresses_that_are_allowed(self) -> None:
         """One of this machine alone is fine, and any other one where callers are."""

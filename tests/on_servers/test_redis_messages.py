@@ -861,7 +861,7 @@ class AddressTests(SynchronousTestCase):
             for project in names
             for kind in Kind
         }
-        self.assertEqual(len(keys), 2 * len(names))
+        self.assertEqual(len(keys), len(Kind) * len(names))
         for key in keys:
             self.assertEqual((key.count("{"), key.count("}")), (1, 1))
 
