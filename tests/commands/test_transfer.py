@@ -23,6 +23,7 @@ from mqsvc.commands.lines import (
 )
 from mqsvc.messaging.limits import Limits
 from mqsvc.messaging.model import (
+    NAMEABLE,
     DeadLetterRule,
     Destination,
     Kind,
@@ -79,7 +80,7 @@ JSON = st.recursive(
 DESTINATION = st.builds(
     Destination,
     project=st.sampled_from(["", "demo", "grüße\u2603", "a b"]),
-    kind=st.sampled_from(Kind),
+    kind=st.sampled_from(NAMEABLE),
     name=st.from_regex(r"[a-z0-9_][A-Za-z0-9_.-]{0,5}", fullmatch=True),
 )
 CONTENT = st.dictionaries(
