@@ -74,7 +74,7 @@ class Options(usage.Options):
         self._overrides.append(f"--http={endpoint}")
 
     def opt_websocket(self, endpoint: str) -> None:
-        """Accepted, but this version does not serve the WebSocket API."""
+        """Where to serve the WebSocket API, as in tcp:9000:interface=127.0.0.1."""
         self._overrides.append(f"--websocket={endpoint}")
 
     def opt_workers(self, number: str) -> None:
