@@ -28,9 +28,13 @@ from mqsvc.notification.sendmail import SendmailCommand
 from mqsvc.notification.smtp import SMTPServer
 from mqsvc.service import is_on_this_machine
 from mqsvc.storage.interfaces import IManagementStore, IMessageStore
+from mqsvc.storage.plugins import NOTIFIERS, load, names, refuse_taken
 from mqsvc.wiring import Backends
 
 NAMES_PER_PAGE = 100
+
+BUILT_IN = ("http", "https", "mailto", "trust+http", "trust+https", "websocket")
+"""Schemes of subscribers that no package can claim."""
 
 
 @frozen
@@ -75,7 +79,10 @@ def make_notifying(
     now = milliseconds(clock)
     resolver = _resolver(settings, reactor, clock)
     connections = Connections(reactor, resolver, _tls_policy())
-    channels = _channels(settings.notification, connections, resolver, reactor, clock)
+    channels = {
+        **_channels(settings.notification, connections, resolver, reactor, clock),
+        **_installed_channels(settings, reactor),
+    }
     audience, attempts = Audience(backends.management, now), History(store, now)
     deliverer = Deliverer(
         *(backends.management, store, backends.records, channels),
@@ -129,6 +136,14 @@ def _channels(
         MailChannel(_carrier(options, reactor), options.sender, clock),
     )
     return {scheme: channel for channel in channels for scheme in channel.schemes}
+
+
+def _installed_channels(settings: Settings, reactor: Any) -> dict[str, Channel]:
+    """The channels of packages, for schemes that subscribers may have."""
+    refuse_taken(NOTIFIERS, BUILT_IN)
+    allowed = settings.transport.subscriber_types
+    schemes = [scheme for scheme in names(NOTIFIERS) if scheme in allowed]
+    return {scheme: load(NOTIFIERS, scheme)(reactor) for scheme in schemes}
 
 
 def _carrier(options: Notification, reactor: Any) -> Carrier:

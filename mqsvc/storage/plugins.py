@@ -23,6 +23,11 @@ STAGES = "mqsvc.stages"
 """Group of stages: name, and function of the next store and the options."""
 
 
+NOTIFIERS = "mqsvc.notifiers"
+"""Group of channels of notifications: scheme of subscribers, and function of the
+reactor."""
+
+
 class PluginError(StoreOpenError):
     """A plug-in cannot be used, or not with these options.
 

@@ -47,6 +47,8 @@ NOW = 1_800_000_000_000
 CODE = '''
 from urllib.parse import urlsplit
 
+from mqsvc.messaging.errors import InvalidRequest
+from mqsvc.notification.channel import Outcome, Verdict
 from mqsvc.storage.errors import StoreOpenError
 from mqsvc.storage.interfaces import IMessageStore
 from mqsvc.storage.open import open_sqlite_uri
@@ -87,6 +89,23 @@ class Tagged(Stage):
             raise PluginError("refused is no option")
         if "broken" in options:
             raise KeyError("broken\\nin two lines")
+
+class Pigeon:
+    """A channel that only remembers."""
+
+    schemes = ("pigeon",)
+    carried = []
+
+    def __init__(self, reactor):
+        pass
+
+    async def check(self, subscriber, options):
+        if "lame" in subscriber:
+            raise InvalidRequest("This pigeon is lame.")
+
+    async def deliver(self, notice):
+        self.carried.append((notice.subscription.subscriber, notice.content))
+        return Outcome(Verdict.DELIVERED)
 
 def nothing(next_store, options):
     """No stage."""
