@@ -1,0 +1,1 @@
+"""Tests with a real Keystone, which all of them share."""
