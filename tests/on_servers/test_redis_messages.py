@@ -167,6 +167,19 @@ def said(events: Sequence[LogEvent]) -> str:
     return "\n".join(formatEvent(event) for event in events)
 
 
+WITHOUT_SIZES = """
+local records = KEYS[1] .. ':records'
+for _, id in ipairs(redis.call('HKEYS', records)) do
+  local values = {cmsgpack.unpack(redis.call('HGET', records, id))}
+  values[8] = nil
+  redis.call('HSET', records, id, cmsgpack.pack(unpack(values)))
+end
+redis.call('HDEL', KEYS[1] .. ':info', 'bytes')
+redis.call('DEL', KEYS[2])
+"""
+"""Makes of a destination what was there before sizes of bodies were kept."""
+
+
 class RedisCase(TestCase):
     """A test with stores of its own."""
 
@@ -238,11 +251,24 @@ class OneServerTests(RedisCase):
             pass
         left = {key for key in self.keys() if ":op:" not in key}
         names = ("{tenant/queue/orders}", "{tenant/queue/returns}")
-        self.assertEqual(left, {f"{name}:info" for name in names})
+        self.assertEqual(left, {"project:tenant", *(f"{name}:info" for name in names)})
         await self.store.clear(ORDERS)
         await self.store.clear(RETURNS)
         left = {key for key in self.keys() if ":op:" not in key}
         self.assertEqual(left, {"floor"})
+
+    async def test_bytes_of_a_former_version(self) -> None:
+        """What was stored before sizes were kept never counts, not even as a debt."""
+        old, _ = await self.post(self.store, b"1", b"22")
+        key = f"{self.prefix}:{{tenant/queue/orders}}"
+        self.server.ask("EVAL", WITHOUT_SIZES, 2, key, f"{self.prefix}:project:tenant")
+        self.assertEqual(await self.store.stored_bytes(ORDERS.project), 0)
+        await self.store.delete(ORDERS, [old], START)
+        self.assertEqual(await self.store.stored_bytes(ORDERS.project), 0)
+        await self.post(self.store, b"333")
+        await self.store.pop(ORDERS, 1, START)
+        self.assertEqual(await self.bodies(self.store), [b"333"])
+        self.assertEqual(await self.store.stored_bytes(ORDERS.project), 3)
 
     async def test_answers_are_forgotten(self) -> None:
         """What is remembered for a second try does not grow with the operations."""
@@ -286,6 +312,7 @@ class OneServerTests(RedisCase):
         await store.clear(RETURNS)
         self.assertEqual(proxy.lost, 5)
         self.assertEqual(await self.bodies(store), [b"3"])
+        self.assertEqual(await store.stored_bytes(ORDERS.project), 1)
 
     async def test_lost_answers_of_transfers(self) -> None:
         """What is restored or taken back when the answer is lost is so once."""
@@ -938,6 +965,7 @@ class CostTests(SynchronousTestCase):
             "stored after": lambda: store.stored(ORDERS, 10, first.id, START),
             "restore": lambda: store.restore(ORDERS, stored, START),
             "stats": lambda: store.stats(ORDERS, START),
+            "stored_bytes": lambda: store.stored_bytes(ORDERS.project),
             "next_ready": lambda: store.next_ready(ORDERS, START),
             "delete": lambda: store.delete(ORDERS, [first.id, last.id], START, []),
             "pop": lambda: store.pop(ORDERS, 10, START),

@@ -84,8 +84,17 @@ def destination_key(prefix: str, destination: Destination) -> str:
     The part in braces is what decides on the server in places that have several.
     """
     parts = (destination.project, destination.kind.value, destination.name)
-    name = "/".join(quote(part, safe="", errors="surrogatepass") for part in parts)
+    name = "/".join(_quoted(part) for part in parts)
     return f"{prefix}:{{{name}}}"
+
+
+def project_key(prefix: str, project: str) -> str:
+    """Where it is kept which destinations of a project count."""
+    return f"{prefix}:project:{_quoted(project)}"
+
+
+def _quoted(text: str) -> str:
+    return quote(text, safe="", errors="surrogatepass")
 
 
 def _message(row: Row) -> Message:
@@ -314,6 +323,12 @@ class RedisMessageStore(Service):
             "next_ready", destination, {"now": now}, int | bool
         )
         return answer.addCallback(lambda moment: moment or None)
+
+    def stored_bytes(self, project: str) -> Deferred[int]:
+        """Bytes of bodies of a project."""
+        keys = [*self._keys(), project_key(self._prefix, project)]
+        answer = self._scripts.run("stored_bytes", keys, {})
+        return answer.addCallback(msgspec.msgpack.decode, type=int)
 
     def stored(
         self, destination: Destination, limit: int, after: str | None, now: int

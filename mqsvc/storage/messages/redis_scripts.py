@@ -17,7 +17,9 @@ Argument = str | bytes | int
 
 FOLDER = Path(__file__).with_name("redis")
 
-READING = frozenset({"get", "get_claim", "next_ready", "page", "stats", "stored"})
+READING = frozenset(
+    {"get", "get_claim", "next_ready", "page", "stats", "stored", "stored_bytes"}
+)
 """The scripts that change nothing."""
 
 FORGET_TOGETHER = 50

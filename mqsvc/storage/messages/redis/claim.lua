@@ -7,7 +7,11 @@ local function bury(messages)
   local ids = ids_of(messages)
   local bodies = fetch('HMGET', base .. ':bodies', ids)
   remove(base, messages)
-  local first = reserve(target, #messages)
+  local size = 0
+  for _, body in ipairs(bodies) do
+    size = size + #body
+  end
+  local first = reserve(target, #messages, size)
   for index, message in ipairs(messages) do
     message.position = first + index - 1
     message.id = new_id(message.position, rule.randoms[index])

@@ -15,4 +15,8 @@ for index, part in ipairs(PARTS) do
 end
 redis.call('UNLINK', unpack(keys))
 redis.call('ZREM', registry, base)
+local project = counted(base)
+if project then
+  redis.call('SREM', project, base)
+end
 return remember(cmsgpack.pack(true))

@@ -11,6 +11,9 @@
 -- sets may be behind the clock: what became due stays where it is until a claim, a
 -- pop or a sweep moves it, so every look compares the moments as well.
 --
+-- The bytes of all bodies of a destination are in its info, which is written anyway when
+-- something is posted; which destinations a project has, in a set that is seldom written.
+--
 -- Numbers become text by text_of() only: Redis and Lua would round or shorten them.
 
 local registry, floor, base = KEYS[1], KEYS[2], KEYS[3]
@@ -84,13 +87,13 @@ end
 local function encode(message)
   return cmsgpack.pack(
     message.expires, message.ttl, message.created, message.count, message.client,
-    message.run, message.claim)
+    message.run, message.claim, message.size)
 end
 
 local function decode(id, text)
   local message = {id = id, position = position_of(id)}
   message.expires, message.ttl, message.created, message.count, message.client,
-    message.run, message.claim = cmsgpack.unpack(text)
+    message.run, message.claim, message.size = cmsgpack.unpack(text)
   return message
 end
 
@@ -246,15 +249,20 @@ local function shrink(destination, run, count)
 end
 
 local function remove(destination, messages)
-  local ids, lost = ids_of(messages), {}
+  local ids, lost, size = ids_of(messages), {}, 0
   for _, message in ipairs(messages) do
     local run = text_of(message.run)
     lost[run] = (lost[run] or 0) + 1
+    -- One that was stored before sizes were kept was never counted either.
+    size = size + (message.size or 0)
   end
   displace(destination, messages)
   each('ZREM', destination .. ':expiry', ids)
   each('HDEL', destination .. ':records', ids)
   each('HDEL', destination .. ':bodies', ids)
+  if size > 0 then
+    redis.call('HINCRBY', destination .. ':info', 'bytes', text_of(-size))
+  end
   for run, count in pairs(lost) do
     shrink(destination, run, count)
   end
@@ -265,11 +273,29 @@ local function visit(destination, moment)
   redis.call('ZADD', registry, 'LT', text_of(moment), destination)
 end
 
--- Take so many positions at the end; gives the first one and the run they belong to.
--- Without a client there is no run: they are from several.
-local function reserve(destination, count, client)
+-- Where it is kept which destinations of a project count; nothing, for one that is the
+-- service's own.
+local function counted(destination)
+  local prefix, project, kind = string.match(destination, '^(.*):{([^/]*)/(%l+)/')
+  if kind == 'queue' or kind == 'topic' then
+    return prefix .. ':project:' .. project
+  end
+end
+
+-- How many bytes some of the arguments have.
+local function weight(first, count)
+  local size = 0
+  for index = first, first + count - 1 do
+    size = size + #ARGV[index]
+  end
+  return size
+end
+
+-- Take so many positions at the end, for bodies of so many bytes; gives the first one
+-- and the run they belong to. Without a client there is no run: they are from several.
+local function reserve(destination, count, size, client)
   local info = destination .. ':info'
-  local known = redis.call('HMGET', info, 'next', 'client', 'run')
+  local known = redis.call('HMGET', info, 'next', 'client', 'run', 'bytes')
   -- Never before the clock: changes that Redis lost, by a crash or a failover, would
   -- otherwise have their positions given out again, behind markers that know them.
   local first = tonumber(known[1]) or tonumber(redis.call('GET', floor) or 0)
@@ -278,7 +304,12 @@ local function reserve(destination, count, client)
   if client and known[2] == client then
     run = tonumber(known[3])
   end
-  local entries = {'next', text_of(first + count), 'run', text_of(run)}
+  local bytes = text_of(tonumber(known[4] or 0) + size)
+  local entries = {'next', text_of(first + count), 'run', text_of(run), 'bytes', bytes}
+  local project = not known[4] and counted(destination)
+  if project then
+    redis.call('SADD', project, destination)
+  end
   if client then
     push(entries, 'client', client)
   else
@@ -313,6 +344,7 @@ local function store(destination, messages)
     else
       push(ready, text_of(message.position), message.id)
     end
+    message.size = #message.body
     push(expiry, text_of(message.expires), message.id)
     push(records, message.id, encode(message))
     push(bodies, message.id, message.body)

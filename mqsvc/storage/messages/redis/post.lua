@@ -9,7 +9,8 @@ end
 local bodies = 1
 
 local function append(destination, posting)
-  local first, run = reserve(destination, #posting, args.client)
+  local size = weight(bodies + 1, #posting)
+  local first, run = reserve(destination, #posting, size, args.client)
   local messages = {}
   for index, new in ipairs(posting) do
     local ttl, delay, random = unpack(new)

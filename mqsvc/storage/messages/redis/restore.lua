@@ -5,7 +5,7 @@ local answer = recall()
 if answer then
   return answer
 end
-local first = reserve(base, #args.messages)
+local first = reserve(base, #args.messages, weight(2, #args.messages))
 local messages = {}
 for index, old in ipairs(args.messages) do
   local ttl, created, expires, count, delayed_until, random = unpack(old)
