@@ -24,6 +24,7 @@ from mqsvc.messaging.model import Destination, Message, NewMessage, Selection
 from mqsvc.messaging.occupancy import Occupancy
 from mqsvc.messaging.records import Records
 from mqsvc.messaging.shield import shielded
+from mqsvc.messaging.volume import Volume
 from mqsvc.messaging.waiting import MAX_WAIT, Waiting
 from mqsvc.storage.interfaces import IMessageStore
 from mqsvc.wire import codec
@@ -70,6 +71,7 @@ class Messages:
     _now: Now
     _occupancy: Occupancy
     _can_encrypt: bool
+    _volume: Volume
 
     async def post(
         self, destination: Destination, client_id: str, messages: Any, size: int
@@ -80,7 +82,7 @@ class Messages:
         :param size: bytes of the request that brought them.
         :return: their ids, in the same order.
         :raise InvalidRequest: a message is malformed, or the request is too large.
-        :raise QuotaExceeded: the project posts faster than it may.
+        :raise QuotaExceeded: the project posts faster, or keeps more, than it may.
         """
         known = await self._records.know(destination)
         self._check_post(known.rules, size)
@@ -89,6 +91,7 @@ class Messages:
             for i, item in enumerate(_array(messages))
         ]
         self._records.quotas.admit_messages(destination.project, len(accepted))
+        await self._volume.admit(destination.project, accepted)
         step = Deferred.fromCoroutine(self._append(destination, accepted, client_id))
         # Also for those who hang up now: their messages are there.
         return await shielded(step)

@@ -24,6 +24,7 @@ from mqsvc.messaging.queues import Queues
 from mqsvc.messaging.records import Records
 from mqsvc.messaging.relocation import Relocation
 from mqsvc.messaging.subscriptions import CheckSubscriber, Subscriptions
+from mqsvc.messaging.volume import Volume
 from mqsvc.messaging.waiting import Waiting
 from mqsvc.storage.interfaces import (
     IManagementStore,
@@ -87,7 +88,8 @@ class Operations:
             *(management, messages, records, limits, now, occupancy),
             _relocation(records, messages, occupancy, now),
         )
-        posts = Messages(*on_messages, can_encrypt)
+        volume = Volume(records.quotas.max_stored_bytes, messages, clock)
+        posts = Messages(*on_messages, can_encrypt, volume)
         claims = Claims(*on_messages, letters)
         return cls(
             queues=queues,

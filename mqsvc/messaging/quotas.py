@@ -29,11 +29,13 @@ class QuotaLimits(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
         at once after a pause.
     :ivar max_connections: connections at work for a project: requests that are not
         answered yet, and WebSocket connections.
+    :ivar max_stored_bytes: bytes of the bodies that a project keeps, all in all.
     """
 
     max_queues: Bound = 0
     messages_per_second: Bound = 0
     max_connections: Bound = 0
+    max_stored_bytes: Bound = 0
 
 
 class Quotas:
@@ -53,6 +55,11 @@ class Quotas:
     def bounds_destinations(self) -> bool:
         """Whether there is a bound of queues and topics."""
         return bool(self._limits.max_queues)
+
+    @property
+    def max_stored_bytes(self) -> int:
+        """Bytes that a project may keep; 0 is no bound."""
+        return self._limits.max_stored_bytes
 
     @asynccontextmanager
     async def creation(self, project: str) -> AsyncIterator[None]:

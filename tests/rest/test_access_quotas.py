@@ -123,6 +123,47 @@ class RateTests(QuotaCase):
         self.expect(answer, 200)
 
 
+class VolumeTests(QuotaCase):
+    """Bytes of messages that are kept."""
+
+    settings = ("quotas.max_stored_bytes=100",)
+
+    async def refuses_post(self, text: str) -> str:
+        """Fail unless a message is refused, and leaves no queue; what is said."""
+        body = {"messages": [{"body": text}]}
+        answer = await self.call("POST", "/v2/queues/new/messages", json=body)
+        self.refused_429(answer, 2)
+        self.assertNotIn("new", await self.queue_names())
+        return answer.json["description"]
+
+    async def test_full(self) -> None:
+        """Beyond the bound nothing is taken; all queues and topics count together."""
+        await self.post("q", "x" * 58)
+        await self.post("t", "x" * 38, kind="topics")
+        description = await self.refuses_post("")
+        self.assertIn("keeps 100 bytes", description)
+        self.assertIn("Delete messages", description)
+        await self.post("q", "x" * 58, project="p2")
+
+    async def test_room(self) -> None:
+        """Who takes messages away may post again after the time that was told."""
+        await self.post("q", "x" * 98)
+        await self.refuses_post("")
+        answer = await self.call("DELETE", "/v2/queues/q/messages?pop=1")
+        self.expect(answer, 200)
+        await self.refuses_post("")
+        self.clock.advance(2)
+        await self.post("q", "x" * 98)
+
+    async def test_deleted_queue(self) -> None:
+        """What a queue kept counts no more when it is deleted."""
+        await self.post("q", "x" * 98)
+        await self.refuses_post("")
+        self.expect(await self.call("DELETE", "/v2/queues/q"), 204)
+        self.clock.advance(2)
+        await self.post("other", "x" * 98)
+
+
 class ConnectionTests(QuotaCase):
     """Requests at work at one time."""
 

@@ -7,9 +7,13 @@ from typing import Any
 
 from twisted.internet.defer import Deferred, fail
 
-from mqsvc.messaging.errors import StoreUnavailable
+from mqsvc.messaging.errors import QuotaExceeded, StoreUnavailable
 from mqsvc.messaging.quotas import QuotaLimits
+from tests.websocket.client import PROJECT, Client
 from tests.websocket.server import OTHER_CLIENT_ID, WebSocketTestCase
+
+MOST_TRIES = 500
+"""Requests after which what did not happen will not happen."""
 
 
 class QueueTests(WebSocketTestCase):
@@ -411,6 +415,34 @@ class QuotaTests(WebSocketTestCase):
         reply = await other.call("queue_list", headers={"X-Project-ID": "p2"})
         self.expect(reply, 200)
 
+    async def test_ended(self) -> None:
+        """A connection that ended makes room, whether it was closed or broke."""
+        first, second, third = [await self.connect() for _ in range(3)]
+        for client, status in ((first, 200), (second, 200), (third, 429)):
+            self.expect(await client.call("queue_list"), status)
+        first.sendClose()
+        await self.served(third)
+        fourth = await self.connect()
+        self.expect(await fourth.call("queue_list"), 429)
+        second.hang_up()
+        await self.served(fourth)
+
+    async def served(self, client: Client) -> None:
+        """Fail unless a client is served as soon as the server sees who left."""
+        for _ in range(MOST_TRIES):
+            reply = await client.call("queue_list")
+            if reply["headers"]["status"] == 200:
+                return
+        self.fail("the connection that ended still counts")
+
+    async def test_all_transports(self) -> None:
+        """Connections count together with requests that come by HTTP."""
+        for _ in range(2):
+            self.expect(await (await self.connect()).call("queue_list"), 200)
+        self.records.quotas.connect(PROJECT)
+        with self.assertRaises(QuotaExceeded):
+            self.records.quotas.connect(PROJECT)
+
     async def test_rate(self) -> None:
         """Who posts too fast is told when to try again."""
         client = await self.connect()
@@ -418,3 +450,21 @@ class QuotaTests(WebSocketTestCase):
         self.expect(await client.call("message_post", body), 201)
         refused = self.expect(await client.call("message_post", body), 429)
         self.assertGreater(refused["retry_after"], 0)
+
+
+class VolumeTests(WebSocketTestCase):
+    """How much a project may keep."""
+
+    quotas = QuotaLimits(max_stored_bytes=100)
+
+    async def test_full(self) -> None:
+        """Who would keep too much is told what to do, and when to try again."""
+        client = await self.connect()
+        body = {"queue_name": "q", "messages": [{"body": "x" * 98}]}
+        self.expect(await client.call("message_post", body), 201)
+        refused = self.expect(await client.call("message_post", body), 429)
+        self.assertEqual(2, refused["retry_after"])
+        self.assertIn("keeps 100 bytes", refused["error"])
+        self.expect(await client.call("queue_delete", {"queue_name": "q"}), 204)
+        self.clock.advance(2)
+        self.expect(await client.call("message_post", body), 201)
