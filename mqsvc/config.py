@@ -110,7 +110,7 @@ class KeystoneAuthtoken(Secrets, frozen=True, forbid_unknown_fields=True, kw_onl
     :ivar www_authenticate_uri: what clients are told; empty is the same.
     :ivar token_cache_time: seconds that an answer about a token is used.
     :ivar timeout: seconds after which the identity service counts as away.
-    :ivar max_connections: kept open to it.
+    :ivar max_connections: to it, and so tokens that it is asked about at a time.
     """
 
     auth_url: str = ""

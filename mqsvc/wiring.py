@@ -162,4 +162,5 @@ def _keystone(
         clock=clock,
         cache_seconds=options.token_cache_time,
         timeout=options.timeout,
+        most_questions=options.max_connections,
     )

@@ -1,7 +1,8 @@
 """The identity service (Keystone, API version 3): whose a token is.
 
 rest.md 2.1. What was found out is kept for a while, good and bad, by a digest of the
-token; concurrent questions about one token become one.
+token; concurrent questions about one token become one, and those about many tokens
+are asked a few at a time: who sends made-up tokens must not flood the identity service.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import msgspec
 import treq
 from attrs import frozen
 from treq.client import HTTPClient
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, DeferredSemaphore, TimeoutError
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -117,6 +118,7 @@ class Keystone:
     :param cache_seconds: how long an answer is used; a token that is revoked is
         accepted for so long at most.
     :param timeout: seconds after which the identity service counts as away.
+    :param most_questions: tokens that it is asked about at a time; others wait.
     """
 
     log = Logger()
@@ -130,6 +132,7 @@ class Keystone:
         clock: IReactorTime,
         cache_seconds: int,
         timeout: float,
+        most_questions: int,
     ) -> None:
         self.challenge = f'Keystone uri="{public_url}"'
         self._tokens_url = f"{url.rstrip('/')}/auth/tokens"
@@ -143,6 +146,7 @@ class Keystone:
         self._good, self._bad = _Memory(), _Memory()
         self._asking: dict[bytes, list[Deferred[_Known]]] = {}
         self._own_token: str | None = None
+        self._turns = DeferredSemaphore(most_questions)
 
     async def identify(self, token: str) -> Identity:
         """See :class:`~mqsvc.access.authentication.Authenticator`."""
@@ -185,11 +189,21 @@ class Keystone:
         return known
 
     async def _ask(self, token: str) -> _Known:
-        identity = await self._validate(token)
+        identity = await self._validate_in_turn(token)
         now = self._now()
         if identity is None or (identity.expires or now) <= now:
             return _Known(None, now + NEGATIVE_SECONDS * 1000)
         return _Known(identity, min(now + self._cache, identity.expires or now))
+
+    async def _validate_in_turn(self, token: str) -> Identity | None:
+        try:
+            await self._turns.acquire().addTimeout(self._timeout, self._clock)
+        except TimeoutError as error:
+            raise self._unusable("is still busy with earlier questions") from error
+        try:
+            return await self._validate(token)
+        finally:
+            self._turns.release()
 
     async def _validate(self, token: str) -> Identity | None:
         """What the identity service says; logs in again where that is needed."""

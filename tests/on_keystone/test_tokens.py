@@ -7,7 +7,7 @@ from typing import Any
 
 from treq.client import HTTPClient
 from twisted.internet import reactor
-from twisted.internet.defer import Deferred, gatherResults, succeed
+from twisted.internet.defer import Deferred, DeferredQueue, gatherResults, succeed
 from twisted.internet.task import Clock
 from twisted.trial.unittest import TestCase
 from twisted.web.client import Agent, HTTPConnectionPool
@@ -30,6 +30,7 @@ from tests.servers.keystone import (
 
 CACHE_SECONDS = 300
 TIMEOUT = 10.0
+AT_A_TIME = 4
 
 
 def service_user(password: str = PASSWORD) -> ServiceUser:
@@ -56,7 +57,10 @@ def validator(
 ) -> Keystone:
     """What is tested, asking a server."""
     user = service_user() if user is None else user
-    return Keystone(url, url, user, client, clock, CACHE_SECONDS, TIMEOUT)
+    return Keystone(
+        *(url, url, user, client, clock, CACHE_SECONDS, TIMEOUT),
+        most_questions=AT_A_TIME,
+    )
 
 
 class RealKeystoneTests(TestCase):
@@ -224,7 +228,8 @@ class BrokenKeystoneTests(TestCase):
         self.addCleanup(self.stop)
         self.clock = Clock()
         url = f"http://127.0.0.1:{self.port.getHost().port}/v3"
-        self.keystone = validator(url, Counted(), self.clock)
+        self.client = Counted()
+        self.keystone = validator(url, self.client, self.clock)
 
     def stop(self) -> Deferred[None]:
         """Listen no more, if it still does."""
@@ -278,6 +283,53 @@ class BrokenKeystoneTests(TestCase):
         self.clock.advance(TIMEOUT)
         with self.assertRaises(IdentityUnavailable):
             await outcome
+
+    def hold(self) -> DeferredQueue[IRequest]:
+        """Let questions about tokens wait for their answers, here."""
+        held: DeferredQueue[IRequest] = DeferredQueue()
+
+        def answer(request: IRequest) -> int:
+            request.notifyFinish().addErrback(lambda _: None)
+            held.put(request)
+            return NOT_DONE_YET
+
+        self.script.answer = answer
+        return held
+
+    def ask(self, count: int) -> list[Deferred[Identity]]:
+        """Ask about so many tokens at once, each another one."""
+        tokens = [f"made-up-{number}" for number in range(count)]
+        return [Deferred.fromCoroutine(self.keystone.identify(each)) for each in tokens]
+
+    async def test_many_tokens(self) -> None:
+        """However many tokens are new at once, few are asked about at a time."""
+        held = self.hold()
+        asking = self.ask(5 * AT_A_TIME)
+        refusals = [self.assertFailure(each, NotAuthenticated) for each in asking]
+        for turn in range(5):
+            requests = [await held.get() for _ in range(AT_A_TIME)]
+            questions = self.client.asked.count("GET")
+            self.assertEqual((turn + 1) * AT_A_TIME, questions)
+            for request in requests:
+                request.setResponseCode(404)
+                request.finish()
+        await gatherResults(refusals)
+        self.assertEqual(AT_A_TIME, self.client.asked.count("POST"))
+
+    async def test_waiting_too_long(self) -> None:
+        """Who waits to be asked about waits no longer than for an answer."""
+        held = self.hold()
+        asking = self.ask(3 * AT_A_TIME)
+        for _ in range(AT_A_TIME):
+            await held.get()
+        self.clock.advance(TIMEOUT)
+        for outcome in asking:
+            await self.assertFailure(outcome, IdentityUnavailable)
+        (later,) = self.ask(1)
+        request = await held.get()
+        request.setResponseCode(404)
+        request.finish()
+        await self.assertFailure(later, NotAuthenticated)
 
     async def test_known_go_on(self) -> None:
         """Tokens that were found good go on while the identity service is away."""
