@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from attrs import frozen
 from twisted.internet.defer import CancelledError
@@ -15,7 +15,16 @@ from mqsvc.access.turns import Turns
 from mqsvc.messaging.errors import MessagingError
 from mqsvc.messaging.quotas import Quotas
 
-Result = TypeVar("Result")
+
+class Answered(Protocol):
+    """What an operation ends with, where it does not fail."""
+
+    @property
+    def status(self) -> int:
+        """How it ended, as the transport says it."""
+
+
+Result = TypeVar("Result", bound=Answered)
 
 
 @frozen
@@ -57,7 +66,7 @@ class Guard:
         status = 500
         try:
             result = await self._run(action, operation)
-            status = 200
+            status = result.status
         except MessagingError as error:
             status = error.status
             raise

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from attrs import frozen
 from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
@@ -26,6 +27,13 @@ from tests.messaging.stores import open_management
 
 NOW = 1_800_000_000_000
 CONNECTIONS = 50
+
+
+@frozen
+class Ended:
+    """What an operation ends with."""
+
+    status: int
 
 
 class GuardCase(SynchronousTestCase):
@@ -100,9 +108,9 @@ class RunTests(GuardCase):
         """What the policy is against is not begun."""
         begun: list[str] = []
 
-        def operation() -> Deferred[None]:
+        def operation() -> Deferred[Ended]:
             begun.append("begun")
-            return succeed(None)
+            return succeed(Ended(204))
 
         with self.nothing_left():
             refused = self.run_as("p", operation, "queues:delete")
@@ -197,15 +205,16 @@ class AuditTests(GuardCase):
         async def break_down() -> None:
             raise ZeroDivisionError
 
-        self.run_as("p", lambda: succeed(None), rule)
+        for status in (200, 201, 204):
+            self.run_as("p", lambda status=status: succeed(Ended(status)), rule)
         self.failureResultOf(self.run_as("p", refuse, rule), MessageDoesNotExist)
         self.failureResultOf(self.run_as("p", refuse, "queues:delete"), NotAuthorized)
         self.failureResultOf(self.run_as("p", break_down, rule), ZeroDivisionError)
         hung_up = self.run_as("p", Deferred[None], rule)
-        self.assertEqual(self.statuses(), [200, 404, 403, 500])
+        self.assertEqual(self.statuses(), [200, 201, 204, 404, 403, 500])
         hung_up.cancel()
         self.failureResultOf(hung_up, CancelledError)
-        self.assertEqual(self.statuses()[4:], [499])
+        self.assertEqual(self.statuses()[6:], [499])
 
     def test_quota(self) -> None:
         """What a quota is against is recorded, too."""

@@ -46,7 +46,7 @@ class AuditTests(AuditCase):
             "time": "2027-01-15T08:00:00.000+00:00",
             "action": "queues:create",
             "target": "/v2/queues/q",
-            "status": 200,
+            "status": 201,
             "project": PROJECT,
             "user": "user-0",
             "roles": ["member"],
@@ -69,6 +69,16 @@ class AuditTests(AuditCase):
             ],
             found,
         )
+
+    async def test_done(self) -> None:
+        """What was done is recorded with the status of its answer."""
+        path = "/v2/queues/q"
+        for method, part in (("PUT", ""), ("PUT", ""), ("POST", "/share")):
+            await self.ask("t-member", method, path + part, json={})
+        await self.ask("t-member", "POST", f"{path}/purge")
+        await self.ask("t-member", "DELETE", path)
+        statuses = [line["status"] for line in self.lines()]
+        self.assertEqual([201, 204, 200, 204, 204], statuses)
 
     async def test_which(self) -> None:
         """Each operation that changes what is kept of its kind has one line."""
