@@ -164,7 +164,7 @@ def _cell(each: Compared | None) -> str:
     if each is None:
         return "\\-"
     ratio = "" if each.ratio in (None, 1.0) else f" ({each.ratio:.1f}x)"
-    return f"{each.rate:,.0f}{ratio}"
+    return f"{each.rate:,.{0 if each.rate >= 10 else 1}f}{ratio}"
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:

@@ -28,7 +28,10 @@ ONE: Outcome = (1, None)
 NOTHING: Outcome = (0, None)
 WARM_UP_SECONDS = 0.5
 MOST_SAMPLES = 2_000_000
+LEAST_SAMPLES = 10
 LONGEST_SILENCE = 30.0
+LONGEST_RUN = 20.0
+"""Of seconds, to get the least number of samples where a run would end without."""
 
 clock = time.perf_counter
 
@@ -151,8 +154,7 @@ def _metered(
 class Run:
     """One measured run over some roles."""
 
-    def __init__(self, roles: Iterable[Role], most: int = MOST_SAMPLES) -> None:
-        self._most = most
+    def __init__(self, roles: Iterable[Role]) -> None:
         self._lanes: dict[int, _Lane] = {}
         self._paces: list[_Pace] = []
         self._epoll = select.epoll()
@@ -166,17 +168,22 @@ class Run:
         seconds: float,
         warm_up: float = WARM_UP_SECONDS,
         server_cpu: Callable[[], float] | None = None,
+        most: int = MOST_SAMPLES,
     ) -> Tally:
         """Run for so long; what was done after the warm-up.
 
+        Where that is next to nothing it goes on for a while.
+
         :param server_cpu: tells the processor seconds of the server so far.
+        :param most: ends it after so many operations.
         """
         try:
             self._start()
-            self._go_on_for(warm_up)
+            self._go_on_for(warm_up, MOST_SAMPLES)
             self._tally = Tally()
             with _metered(self._tally, server_cpu):
-                self._go_on_for(seconds)
+                self._go_on_for(seconds, most)
+                self._go_on_for(LONGEST_RUN, min(LEAST_SAMPLES, most))
         except Exhausted:
             pass
         finally:
@@ -200,11 +207,11 @@ class Run:
         for lane in self._lanes.values():
             lane.pace.free(lane)
 
-    def _go_on_for(self, seconds: float) -> None:
+    def _go_on_for(self, seconds: float, most: int) -> None:
         now = clock()
         end = now + seconds
         heard = now
-        while now < end and len(self._tally.times) < self._most:
+        while now < end and len(self._tally.times) < most:
             for pace in self._paces:
                 pace.start_due(now)
             if self._turn(clock(), end):

@@ -109,14 +109,14 @@ class Ping(Scenario):
 
 
 class Post(Scenario):
-    """Posts of some messages of 1 KB."""
+    """Posts of some messages."""
 
     unit = "messages"
 
-    def __init__(self, target: Target, number: int) -> None:
+    def __init__(self, target: Target, number: int, size: int = KILOBYTE) -> None:
         super().__init__(target)
         self._outcome: Outcome = (number, None)
-        self._request = self.queue.post(number, KILOBYTE)
+        self._request = self.queue.post(number, size)
 
     def prepare(self) -> None:
         """Begin with an empty queue."""

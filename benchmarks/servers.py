@@ -133,7 +133,8 @@ class Reference(Server):
 
     def start(self) -> None:
         """Start Redis, the HTTP API and the WebSocket API."""
-        redis = self._redis()
+        # By default it gives up after 0.1 s, and asks again for what was already done.
+        redis = f"{self._redis()}?socket_timeout=30"
         self._configure("zaqar.conf", redis, "wsgi")
         self._configure("websocket.conf", redis, "websocket")
         http = [
