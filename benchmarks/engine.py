@@ -82,23 +82,33 @@ class Tally:
     cpu: float = 0.0
     server_cpu: float | None = None
 
+    @property
+    def outcomes(self) -> int:
+        """How many operations ended in a way that counts."""
+        return len(self.times) + self.errors
+
 
 @dataclass(eq=False, slots=True)
-class _Lane:
+class Lane:
+    """A connection and the operation that runs over it.
+
+    :ivar since: when that began, or had to begin.
+    """
+
     connection: Connection
-    pace: _Pace
+    pace: Pace
     operation: Operation
     since: float = 0.0
 
 
-class _Pace:
+class Pace:
     """Starts the operations of a role."""
 
     def __init__(self, role: Role) -> None:
         self._begin = role.begin
         self._may_begin = role.may_begin
         self._interval = 1 / role.rate if role.rate else 0.0
-        self._idle: deque[_Lane] = deque()
+        self._idle: deque[Lane] = deque()
         self._due = 0.0
 
     def next_due(self) -> float | None:
@@ -109,7 +119,7 @@ class _Pace:
         """Count from this moment."""
         self._due = moment
 
-    def free(self, lane: _Lane) -> None:
+    def free(self, lane: Lane) -> None:
         """Have a lane do what is next."""
         if self._interval or not self._has_room():
             self._idle.append(lane)
@@ -129,7 +139,7 @@ class _Pace:
     def _has_room(self) -> bool:
         return self._may_begin is None or self._may_begin()
 
-    def _start(self, lane: _Lane, since: float) -> None:
+    def _start(self, lane: Lane, since: float) -> None:
         lane.since = since
         lane.operation = self._begin()
         lane.connection.send(next(lane.operation))
@@ -155,8 +165,8 @@ class Run:
     """One measured run over some roles."""
 
     def __init__(self, roles: Iterable[Role]) -> None:
-        self._lanes: dict[int, _Lane] = {}
-        self._paces: list[_Pace] = []
+        self._lanes: dict[int, Lane] = {}
+        self._paces: list[Pace] = []
         self._epoll = select.epoll()
         self._tally = Tally()
         self._is_timed = False
@@ -191,12 +201,12 @@ class Run:
         return self._tally
 
     def _add(self, role: Role) -> None:
-        pace = _Pace(role)
+        pace = Pace(role)
         self._paces.append(pace)
         self._is_timed |= role.rate is not None
         for connection in role.connections:
             # No operation has begun, so this one is never asked for anything.
-            lane = _Lane(connection, pace, operation=role.begin())
+            lane = Lane(connection, pace, operation=role.begin())
             self._lanes[connection.fileno()] = lane
             self._epoll.register(connection.fileno(), select.EPOLLIN)
 
@@ -211,7 +221,7 @@ class Run:
         now = clock()
         end = now + seconds
         heard = now
-        while now < end and len(self._tally.times) < most:
+        while now < end and self._tally.outcomes < most:
             for pace in self._paces:
                 pace.start_due(now)
             if self._turn(clock(), end):
@@ -236,7 +246,7 @@ class Run:
                 self._resume(lane, answer)
         return bool(events)
 
-    def _resume(self, lane: _Lane, answer: Answer) -> None:
+    def _resume(self, lane: Lane, answer: Answer) -> None:
         try:
             request = lane.operation.send(answer)
         except StopIteration as end:
@@ -250,7 +260,7 @@ class Run:
             if request:
                 lane.connection.send(request)
 
-    def _note(self, lane: _Lane, units: int, since: float | None) -> None:
+    def _note(self, lane: Lane, units: int, since: float | None) -> None:
         if units:
             self._tally.units += units
             self._tally.times.append(clock() - (since or lane.since))

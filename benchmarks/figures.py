@@ -23,6 +23,7 @@ class Figures:
     :ivar rate: of those a second.
     :ivar milliseconds: percentiles of the time of an operation, exact.
     :ivar operations: how many these are taken from.
+    :ivar seconds: how long it was measured.
     :ivar errors: answers that were not as expected; the first one is told.
     :ivar generator: microseconds of the generator's processor time for each answer.
     :ivar asked_rate: operations a second, at a fixed rate.
@@ -34,6 +35,7 @@ class Figures:
     rate: float
     milliseconds: dict[str, float]
     operations: int
+    seconds: float
     errors: int
     first_error: str
     generator: float
@@ -52,6 +54,7 @@ def figures(
         round(tally.units / tally.seconds, 1) if tally.seconds else 0.0,
         percentiles(tally.times),
         len(tally.times),
+        round(tally.seconds, 3),
         tally.errors,
         tally.first_error,
         round(tally.cpu * 1e6 / max(1, tally.answers), 1),

@@ -45,8 +45,8 @@ def measure(name: str, target: Target, options: argparse.Namespace) -> list[Figu
     with created(name, target) as scenario:
         rate = options.rate if scenario.is_paced else None
         runs = [_run(scenario, name, options.seconds, rate)]
-        if options.share and scenario.is_paced:
-            highest = runs[0].operations / options.seconds
+        if options.share and scenario.is_paced and runs[0].operations:
+            highest = runs[0].operations / (runs[0].seconds or 1.0)
             runs.append(_run(scenario, name, options.seconds, options.share * highest))
     return runs
 

@@ -118,11 +118,6 @@ class Post(Scenario):
         self._outcome: Outcome = (number, None)
         self._request = self.queue.post(number, size)
 
-    def prepare(self) -> None:
-        """Begin with an empty queue."""
-        self.queue.remove()
-        self.queue.create()
-
     def operation(self) -> Operation:
         """Post; as many references as messages are right."""
         answer = yield self._request
@@ -157,18 +152,21 @@ class List(Scenario):
 
 
 class Claim(Scenario):
-    """Claims of some messages, which are then deleted with the claim's id."""
+    """Claims of some messages, which are then deleted with the claim's id.
+
+    :param supply: how many messages there are for a run; it ends without any.
+    """
 
     unit = "messages"
 
-    def __init__(self, target: Target, number: int) -> None:
+    def __init__(self, target: Target, number: int, supply: int) -> None:
         super().__init__(target)
-        self._number = number
+        self._supply = supply
         self._claim = Claiming(self.queue, number)
 
     def prepare(self) -> None:
         """Fill up what the last run took."""
-        self.queue.fill(FEW if self._number == 1 else MANY, SMALL)
+        self.queue.fill(self._supply, SMALL)
 
     def operation(self) -> Operation:
         """Claim and delete; the queue must not be empty."""
@@ -278,11 +276,15 @@ class EmptyClaim(Scenario):
 
 
 class Waiting(Scenario):
-    """A thousand claims wait; the time is from a post until a claim has the message."""
+    """Many claims wait; the time is from a post until a claim has the message."""
 
     unit = "wake-ups"
     warm_up = 3.0
     is_paced = False
+
+    def __init__(self, target: Target, waiters: int) -> None:
+        super().__init__(target)
+        self._waiters = waiters
 
     def create(self) -> None:
         """Prepare the requests."""
@@ -294,7 +296,7 @@ class Waiting(Scenario):
     def roles(self, rate: float | None) -> list[Role]:
         """Those who wait, and one who posts at a fixed rate."""
         return [
-            Role(self.target.open(WAITERS), self._claim),
+            Role(self.target.open(self._waiters), self._claim),
             Role(self.target.open(4), self._produce, rate=WAKE_UPS),
         ]
 
@@ -331,10 +333,10 @@ HTTP_SCENARIOS: dict[str, Make] = {
     "list-100k": lambda target: List(target, 100_000),
     "list-behind-10k": lambda target: List(target, 1_000, claimed=10_000),
     "list-behind-20k": lambda target: List(target, 1_000, claimed=20_000),
-    "claim-1": lambda target: Claim(target, 1),
-    "claim-10": lambda target: Claim(target, BATCH),
+    "claim-1": lambda target: Claim(target, 1, FEW),
+    "claim-10": lambda target: Claim(target, BATCH, MANY),
     "end-to-end": lambda target: EndToEnd(target, 1),
     "end-to-end-10": lambda target: EndToEnd(target, BATCH),
     "empty-claim": EmptyClaim,
-    "wait-1000": Waiting,
+    "wait-1000": lambda target: Waiting(target, WAITERS),
 }
