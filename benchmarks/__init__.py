@@ -1,0 +1,1 @@
+"""What the service costs, measured from outside; README.rst beside this says how."""
