@@ -39,6 +39,7 @@ from mqsvc.storage.messages.mongodb_lanes import Attempt, Calls, Lanes
 from mqsvc.storage.messages.mongodb_ledger import Ledger, Overtaken, Plan, Question
 from mqsvc.storage.messages.mongodb_notes import Step, View
 from mqsvc.storage.messages.mongodb_parts import Append, Delete, Lend, Pop
+from mqsvc.storage.messages.mongodb_pauses import Pauses
 from mqsvc.storage.messages.mongodb_schema import INDEXES
 from mqsvc.storage.messages.mongodb_sweep import Sweep
 from mqsvc.storage.mongodb_uri import read_uri
@@ -72,8 +73,9 @@ class MongoMessageStore(Service):
     ) -> None:
         self._client = client
         self._random_bits = random_bits
-        self._ledger = Ledger(client, clock, lambda: random_bits(16) / 2**16)
-        self._calls = Calls(self._ledger, clock)
+        pauses = Pauses(clock, lambda: random_bits(16) / 2**16)
+        self._ledger = Ledger(client, pauses)
+        self._calls = Calls(pauses, clock)
         self._lanes = Lanes(self._ledger, self._calls, clock)
 
     def startService(self) -> None:
