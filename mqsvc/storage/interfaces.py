@@ -177,6 +177,15 @@ class IMessageStore(IStore):
         Fires with none when nothing is delayed or claimed.
         """
 
+    def stored_bytes(project: str) -> Deferred[int]:
+        """How many bytes of bodies are kept for the queues and topics of a project.
+
+        Of bodies as they are stored. It is kept in the same step as the messages, and
+        grows and shrinks with every way in which they come and go. What expired may
+        count until it is swept; what was cleared counts no more, at the latest when
+        it is swept. Cost may grow with the destinations of the project.
+        """
+
     def stored(
         destination: Destination, limit: int, after: str | None, now: int
     ) -> Deferred[list[StoredMessage]]:

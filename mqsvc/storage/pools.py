@@ -49,8 +49,8 @@ Result = TypeVar("Result")
 Locate = Callable[[Destination], Awaitable[str | None]]
 """The name of the pool of a destination; none is the default pool."""
 
-SWEEP_REST_SECONDS = 30.0
-"""How long a pool that could not be swept is left alone: failing may take long."""
+FAILED_REST_SECONDS = 30.0
+"""How long a pool that failed is not swept or weighed: failing may take long."""
 
 SWEEP_ALL_SECONDS = 1.0
 """How long sweeps keep to the pools that had more, before they ask all again."""
@@ -88,7 +88,7 @@ class PooledMessages(Service):
         self._stores = PoolStores(management, open_store, clock)
         self._unswept: list[str | None] = []
         self._all_swept = float("-inf")
-        self._sweep_rests: dict[str | None, float] = {}
+        self._rests: dict[str | None, float] = {}
 
     def startService(self) -> None:
         """Start the default store; the others start when they are needed."""
@@ -161,7 +161,7 @@ class PooledMessages(Service):
 
     def forget_pool(self, name: str) -> None:
         """Calls that are under way go on in the store they have begun in."""
-        self._sweep_rests.pop(name, None)
+        self._rests.pop(name, None)
         self._stores.forget(name)
 
     # Of the whole.
@@ -205,16 +205,47 @@ class PooledMessages(Service):
         return bool(self._unswept)
 
     async def _sweep_pool(self, name: str | None, now: int) -> bool:
-        if self._clock.seconds() < self._sweep_rests.get(name, 0):
-            return False
+        return await self._unless_it_rests(
+            name, lambda store: store.sweep(now), "swept", otherwise=False
+        )
+
+    async def _unless_it_rests(
+        self,
+        name: str | None,
+        step: Callable[[IMessageStore], Deferred[Result]],
+        done: str,
+        otherwise: Result,
+    ) -> Result:
+        """Run a step on one pool of all, whose failure is in nobody's way."""
+        if self._clock.seconds() < self._rests.get(name, 0):
+            return otherwise
         try:
-            return await self._in_pool(name, lambda store: store.sweep(now))
+            return await self._in_pool(name, step)
         except StoreUnavailable:
-            self.log.error("{pool} cannot be swept now", pool=_shown(name))
-        except Exception:  # noqa: BLE001 - the others are to be swept
-            self.log.failure("Sweeping {pool} failed", pool=_shown(name))
-        self._sweep_rests[name] = self._clock.seconds() + SWEEP_REST_SECONDS
-        return False
+            self.log.error("{pool} cannot be {done} now", pool=_shown(name), done=done)
+        except Exception:  # noqa: BLE001 - the others are not to suffer
+            self.log.failure("{pool} could not be {done}", pool=_shown(name), done=done)
+        self._rests[name] = self._clock.seconds() + FAILED_REST_SECONDS
+        return otherwise
+
+    def stored_bytes(self, project: str) -> Deferred[int]:
+        """The sum over all pools; those that do not answer are left out for a while.
+
+        Otherwise one dead pool would take all others away where the sum is needed.
+        """
+        return Deferred.fromCoroutine(self._stored_bytes(project))
+
+    async def _stored_bytes(self, project: str) -> int:
+        if not self.running:
+            raise StoreUnavailable()
+        names = [None, *await self._names()]
+        sizes = [Deferred.fromCoroutine(self._weigh(name, project)) for name in names]
+        return sum(await gatherResults(sizes))
+
+    async def _weigh(self, name: str | None, project: str) -> int:
+        return await self._unless_it_rests(
+            name, lambda store: store.stored_bytes(project), "weighed", otherwise=0
+        )
 
     async def _names(self) -> list[str]:
         names: list[str] = []

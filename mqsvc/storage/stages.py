@@ -151,6 +151,10 @@ class Stage(Service):
         """When a delay or a claim ends."""
         return self.next_store.next_ready(destination, now)
 
+    def stored_bytes(self, project: str) -> Deferred[int]:
+        """How many bytes are stored."""
+        return self.next_store.stored_bytes(project)
+
     def stored(
         self, destination: Destination, limit: int, after: str | None, now: int
     ) -> Deferred[list[StoredMessage]]:

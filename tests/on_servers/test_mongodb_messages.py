@@ -62,6 +62,7 @@ from mqsvc.storage.mongodb_uri import Address, read_uri
 from tests.live import CHECKOUT, free_port
 from tests.servers.mongodb import MongoServer, set_of_one, set_of_three, stand_alone
 from tests.storage.also_contract import OUTBOX
+from tests.storage.bytes_contract import StoredBytesTests
 from tests.storage.contract import (
     GRAVEYARD,
     ORDERS,
@@ -121,8 +122,11 @@ def open_on_a_set(testcase: TestCase, path: str | None = None) -> MongoMessageSt
     return open_mongodb_messages(server.uri(database), reactor)
 
 
-globals().update(make_store_tests("StandAlone", open_stand_alone))
-globals().update(make_store_tests("ReplicaSet", open_on_a_set))
+WITHOUT = [StoredBytesTests]
+"""Concerns that are still to come."""
+
+globals().update(make_store_tests("StandAlone", open_stand_alone, without=WITHOUT))
+globals().update(make_store_tests("ReplicaSet", open_on_a_set, without=WITHOUT))
 
 
 class AgreementTests(TestCase):

@@ -6,11 +6,13 @@ them into test cases of one driver.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 from twisted.trial.unittest import TestCase
 
 from tests.storage.also_contract import AlsoAtOnceTests, AlsoSharedTests, AlsoTests
+from tests.storage.bytes_contract import StoredBytesTests
 from tests.storage.claiming_contract import (
     ClaimTests,
     DeadLetterTests,
@@ -90,6 +92,7 @@ CONCERNS = (
     NextReadyTests,
     StoredTests,
     RestoreTests,
+    StoredBytesTests,
     SweepTests,
     ConcurrencyTests,
     RestartTests,
@@ -98,16 +101,22 @@ CONCERNS = (
 
 
 def make_store_tests(
-    name: str, open_store: OpenStore, skip: str | None = None
+    name: str,
+    open_store: OpenStore,
+    skip: str | None = None,
+    without: Collection[type] = (),
 ) -> dict[str, type[TestCase]]:
     """A test case for each concern, to be put among the globals of a test module.
 
     :param name: of the driver; the cases are called ``NAME_PostingTests`` and so on.
     :param open_store: a function of that test module, which the cases belong to.
     :param skip: why the driver cannot be tested here, if so.
+    :param without: concerns that the driver does not meet.
     """
     cases: dict[str, type[TestCase]] = {}
     for concern in CONCERNS:
+        if concern in without:
+            continue
         title = f"{name}_{concern.__name__}"
         attributes: dict[str, Any] = {
             "open_store": staticmethod(open_store),

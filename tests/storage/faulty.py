@@ -28,7 +28,7 @@ class FaultyStore(Service):
 
     ping = sweep = _fail
     post = page = get = delete = pop = clear = stats = next_ready = _fail
-    claim = get_claim = renew = release = stored = restore = _fail
+    claim = get_claim = renew = release = stored = stored_bytes = restore = _fail
     create = update = count = records = _fail
     put_pool = pool = pools = delete_pool = _fail
     put_flavor = flavor = flavors = delete_flavor = _fail

@@ -2,7 +2,7 @@
 
 :class:`ModelStore` answers at once, by value or by exception; it is what the state
 machine compares a driver with. :class:`ModelAsStore` lets the behaviour suite run
-over it. Nothing is ever thrown away because of time: every look filters by ``now``.
+over it. Nothing but a sweep throws away because of time: every look filters by ``now``.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from mqsvc.messaging.errors import (
     StoreUnavailable,
 )
 from mqsvc.messaging.model import (
+    NAMEABLE,
     Claim,
     Claimed,
     DeadLetterRule,
@@ -165,7 +166,9 @@ class ModelStore:
         """The model always answers."""
 
     def sweep(self, now: int) -> bool:
-        """There is nothing to free: nobody minds what the model keeps."""
+        """Free all that expired, which only those notice who count what is kept."""
+        for shelf in self._shelves.values():
+            shelf.messages = shelf.existing(now)
         return False
 
     def post(
@@ -332,6 +335,19 @@ class ModelStore:
         """The first end of a delay or a claim that there is a message to free for."""
         return min(self._shelves[destination].ends(now), default=None)
 
+    def stored_bytes(self, project: str) -> int:
+        """Weigh what is kept, expired or not."""
+        return self.live_bytes(project, now=0)
+
+    def live_bytes(self, project: str, now: int) -> int:
+        """Weigh what exists."""
+        return sum(
+            len(kept.message.body)
+            for place, shelf in self._shelves.items()
+            if place.project == project and place.kind in NAMEABLE
+            for kept in shelf.existing(now)
+        )
+
     def stored(
         self, destination: Destination, limit: int, after: str | None, now: int
     ) -> list[StoredMessage]:
@@ -435,5 +451,6 @@ class ModelAsStore(Service):
     stats = _fires(ModelStore.stats)
     clear = _fires(ModelStore.clear)
     next_ready = _fires(ModelStore.next_ready)
+    stored_bytes = _fires(ModelStore.stored_bytes)
     stored = _fires(ModelStore.stored)
     restore = _fires(ModelStore.restore)

@@ -59,6 +59,7 @@ DESTINATIONS = (
     Destination("neighbour", Kind.QUEUE, "orders"),
     Destination("tenant", Kind.OUTBOX, "orders"),
 )
+PROJECTS = ("tenant", "neighbour")
 CLIENTS = ("alice", "bob")
 
 NEVER_GIVEN = ("", "no id", "0" * 24, "f" * 24, format_id(START * 1000 + 1, 0))
@@ -378,12 +379,28 @@ class AgreementMachine(RuleBasedStateMachine):
     def keep_up(self, upkeep: str) -> None:
         """Something happens that nobody must notice."""
         if upkeep == "sweep":
-            assert answer(self.store.sweep(self.now)) in (True, False)
+            self.sweep()
         elif upkeep == "swap":
             self.store, self.other = self.other, self.store
         else:
             self.close()
             self.open()
+
+    def sweep(self) -> None:
+        """Free what expired, as far as one sweep of the store gets."""
+        if not answer(self.store.sweep(self.now)):
+            self.model.sweep(self.now)
+            for project in PROJECTS:
+                self.agree("stored_bytes", project)
+
+    @invariant()
+    def bytes_agree(self) -> None:
+        """What is live counts, and what expired may count until it is swept."""
+        for project in PROJECTS:
+            counted = answer(self.store.stored_bytes(project))
+            assert counted <= self.model.stored_bytes(project), f"{counted} is too many"
+            live = self.model.live_bytes(project, self.now)
+            assert counted >= live, f"{counted} is less than what is live, {live}"
 
     @invariant()
     def everything_agrees(self) -> None:

@@ -31,6 +31,7 @@ from mqsvc.storage.interfaces import IMessageStore
 from mqsvc.storage.sealing import CannotUnseal, Keys, parse_keys
 from mqsvc.storage.stages import MessageFilter
 from tests.messaging.stores import Watched, open_messages
+from tests.storage.bytes_contract import StoredBytesTests
 from tests.storage.contract import make_store_tests
 from tests.storage.test_pools import open_inline
 
@@ -71,7 +72,11 @@ def open_store(testcase: TestCase, path: str | None = None) -> IMessageStore:
 globals().update(
     {
         name: case
-        for name, case in make_store_tests("Encrypted", open_store).items()
+        for name, case in make_store_tests(
+            # A sealed body is longer than the one that was posted.
+            *("Encrypted", open_store),
+            without=[StoredBytesTests],
+        ).items()
         # What is taken out of a store and put into another one stays encrypted.
         if not name.endswith(("StoredTests", "RestoreTests", "RestartTests"))
     }

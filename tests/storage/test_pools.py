@@ -29,7 +29,7 @@ from mqsvc.storage.interfaces import IMessageStore, IPooledMessageStore
 from mqsvc.storage.messages.sqlite import SQLiteMessageStore, prepare
 from mqsvc.storage.open import open_pool
 from mqsvc.storage.pool_stores import REST_SECONDS
-from mqsvc.storage.pools import NAMES_PER_PAGE, SWEEP_REST_SECONDS, PooledMessages
+from mqsvc.storage.pools import FAILED_REST_SECONDS, NAMES_PER_PAGE, PooledMessages
 from mqsvc.storage.sqlite import Job, Result
 from mqsvc.storage.stages import Stage
 from tests.messaging.stores import Watched, open_management
@@ -552,7 +552,7 @@ class SweepTests(PooledTestCase):
         self.clock.advance(1)
         self.sweep()
         self.assertEqual({"sweep default", "sweep sqlite:b"}, set(self.notes))
-        self.clock.advance(SWEEP_REST_SECONDS)
+        self.clock.advance(FAILED_REST_SECONDS)
         self.opened["sqlite:a"].is_broken = False
         self.sweep()
         self.assertEqual(3, len(self.notes))
@@ -577,6 +577,44 @@ class SweepTests(PooledTestCase):
         self.clock.advance(1)
         self.sweep()
         self.assertEqual(3, len(self.notes))
+
+
+class StoredBytesTests(PooledTestCase):
+    """What a project keeps in all pools."""
+
+    def setUp(self) -> None:
+        """Post to every pool."""
+        super().setUp()
+        for destination, body in ((ONE, b"1"), (TWO, b"22"), (PLAIN, b"333")):
+            self.posted(destination, body)
+
+    def stored_bytes(self) -> int:
+        """The sum."""
+        return self.successResultOf(self.store.stored_bytes(ONE.project))
+
+    def test_all(self) -> None:
+        """Pools and the default one are summed up, also those not used here yet."""
+        self.assertEqual(6, self.stored_bytes())
+        self.store.forget_pool("a")
+        self.assertEqual(6, self.stored_bytes())
+
+    def test_dead_pool(self) -> None:
+        """A dead pool is logged, and left out without being asked for a while."""
+        self.watched["sqlite:a"].broken = {"stored_bytes"}
+        with capturedLogs() as events:
+            self.assertEqual(5, self.stored_bytes())
+        self.assertEqual(
+            ["Pool a cannot be weighed now"], [formatEvent(event) for event in events]
+        )
+        self.watched["sqlite:a"].broken = set()
+        self.assertEqual(5, self.stored_bytes())
+        self.clock.advance(FAILED_REST_SECONDS)
+        self.assertEqual(6, self.stored_bytes())
+
+    def test_stopped(self) -> None:
+        """A store that is stopped knows nothing."""
+        self.stop()
+        self.failureResultOf(self.store.stored_bytes(ONE.project), StoreUnavailable)
 
 
 class ThreadTests(TestCase):

@@ -34,12 +34,24 @@ from mqsvc.storage.messages.sqlite import (
     open_sqlite_messages,
     prepare,
 )
-from mqsvc.storage.sqlite import Reader, Writer, connect
+from mqsvc.storage.messages.sqlite_schema import MIGRATIONS
+from mqsvc.storage.sqlite import Reader, Writer, connect, migrate
 from tests.storage.contract import ORDERS, RETURNS, START, make_store_tests
 from tests.storage.inline import InlineWorker
 from tests.storage.state_machine import PROFILE, machine_for
 
 SQL = re.compile(r"\s*(SELECT|INSERT|UPDATE|DELETE)\s")
+
+VERSION_1 = f"""
+    INSERT INTO destinations VALUES (1, 'tenant', 'queue', 'orders', 8, 1, 0, 0, 0);
+    INSERT INTO destinations VALUES (2, 'tenant', 'topic', 'orders', 8, 1, 0, 0, 0);
+    INSERT INTO destinations VALUES (3, 'neighbour', 'queue', 'empty', 8, 0, 0, 0, 0);
+    INSERT INTO cleared VALUES (4);
+    INSERT INTO messages SELECT id, 7, 0, 0, 0, {2 * START}, 0, 60, 0, 0, NULL, 0, body
+    FROM (SELECT 1 AS id, CAST('1' AS BLOB) AS body
+          UNION SELECT 2, zeroblob(22) UNION SELECT 4, zeroblob(4444));
+"""
+"""A queue and a topic, and what is left of a destination that was cleared."""
 
 EVERYTHING = Selection(10_000, include_claimed=True, include_delayed=True)
 
@@ -83,7 +95,7 @@ class FileTests(TestCase):
         connection.close()
         with self.assertRaises(SchemaTooNew) as caught:
             open_store(self, self.path)
-        for fact in (self.path, "version 99", "up to 1", "newer mqsvc"):
+        for fact in (self.path, "version 99", "up to 2", "newer mqsvc"):
             self.assertIn(fact, str(caught.exception))
 
     def test_no_database(self) -> None:
@@ -127,6 +139,23 @@ class FileTests(TestCase):
             await second.page(place, EVERYTHING, START) for place in (ORDERS, topic)
         ]
         self.assertEqual([[m.body for m in page] for page in pages], [[b"0"], [b"1"]])
+
+    async def test_bytes_of_a_former_version(self) -> None:
+        """What a file of version 1 keeps is counted when it is opened."""
+        migrate(self.path, MIGRATIONS[:1])
+        connection = connect(self.path)
+        connection.executescript(VERSION_1)
+        connection.close()
+        store = open_store(self, self.path)
+        store.startService()
+        self.addCleanup(store.stopService)
+        self.assertEqual(await store.stored_bytes("tenant"), 1 + 22)
+        self.assertEqual(await store.stored_bytes("neighbour"), 0)
+        popped = await store.pop(ORDERS, 1, START)
+        self.assertEqual([each.body for each in popped], [b"1"])
+        self.assertEqual(await store.stored_bytes("tenant"), 22)
+        await store.post(ORDERS, [NewMessage(b"333", 60)], "alice", START)
+        self.assertEqual(await store.stored_bytes("tenant"), 25)
 
     async def test_durability(self) -> None:
         """Both connections write ahead, and wait for the disk at every commit."""
@@ -262,7 +291,7 @@ class GroupTests(TestCase):
 
     async def test_second_half_fails(self) -> None:
         """Of a post to two destinations nothing is left when the second one fails."""
-        unfit: Any = object()
+        unfit: Any = []
         also = Posting(RETURNS, [NewMessage(b"further", 60), NewMessage(unfit, 60)])
         go_on = await self.hold()
         before = self.post(b"before")
@@ -468,6 +497,7 @@ class CostTests(SynchronousTestCase):
         stored = self.successResultOf(store.stored(ORDERS, 10, None, START))
         operations: dict[str, Callable[[], Deferred[Any]]] = {
             "post": lambda: store.post(ORDERS, [NewMessage(b"1", 60)], "bob", START),
+            "stored_bytes": lambda: store.stored_bytes(ORDERS.project),
             "page": lambda: store.page(ORDERS, Selection(10), START),
             "page of all": lambda: store.page(ORDERS, everything, START),
             "page after": lambda: store.page(ORDERS, Selection(10, first.id), START),

@@ -120,6 +120,7 @@ class StageTests(SynchronousTestCase):
             "stats": (QUEUE, 26),
             "clear": (QUEUE,),
             "next_ready": (QUEUE, 27),
+            "stored_bytes": ("p",),
             "stored": (QUEUE, 28, "29", 30),
             "restore": (QUEUE, [31], 32),
         }

@@ -224,6 +224,12 @@ class SQLiteMessageStore(Service):
             lambda connection: jobs.next_ready(connection, destination, now)
         )
 
+    def stored_bytes(self, project: str) -> Deferred[int]:
+        """Bytes of bodies of a project."""
+        return self._reader.run(
+            lambda connection: jobs.stored_bytes(connection, project)
+        )
+
     def stored(
         self, destination: Destination, limit: int, after: str | None, now: int
     ) -> Deferred[list[StoredMessage]]:

@@ -59,9 +59,8 @@ def post(
 ) -> list[str]:
     """Append messages; ``randoms`` are the random parts of their ids."""
     client = client_number(client_id)
-    rowid, positions, run = append(
-        connection, posting.destination, len(posting.messages), client, now
-    )
+    sizes = [len(message.body) for message in posting.messages]
+    rowid, positions, run = append(connection, posting.destination, sizes, client, now)
     connection.executemany(
         sql.INSERT_MESSAGE,
         [
@@ -226,7 +225,16 @@ def _find_claim(
 def _remove(connection: sqlite3.Connection, rowid: int, rows: Sequence[Row]) -> None:
     if rows:
         connection.execute(sql.DELETE_ROWS, {"rows": rowids(rows)})
-        count_down(connection, rowid, len(rows), _claimed_states(rows))
+        _count_off(connection, rowid, rows)
+
+
+def _count_off(connection: sqlite3.Connection, rowid: int, rows: Sequence[Row]) -> None:
+    """Take messages off the counters of the destination that they leave."""
+    count_down(connection, rowid, len(rows), _claimed_states(rows), sum(_sizes(rows)))
+
+
+def _sizes(rows: Iterable[Row]) -> list[int]:
+    return [len(row.body) for row in rows]
 
 
 def _claimed_states(rows: Iterable[Row]) -> int:
@@ -234,11 +242,12 @@ def _claimed_states(rows: Iterable[Row]) -> int:
 
 
 def count_down(
-    connection: sqlite3.Connection, rowid: int, total: int, claimed: int
+    connection: sqlite3.Connection, rowid: int, total: int, claimed: int, size: int = 0
 ) -> None:
-    """Take so many messages off the counters of a destination."""
+    """Take so many messages, and bytes of bodies, off those of a destination."""
     connection.execute(
-        sql.COUNT_DOWN, {"destination": rowid, "total": total, "claimed": claimed}
+        sql.COUNT_DOWN,
+        {"destination": rowid, "total": total, "claimed": claimed, "bytes": size},
     )
 
 
@@ -333,7 +342,7 @@ def _move(
     for client, group in groupby(rows, key=attrgetter("client")):
         moving = list(group)
         target, positions, run = append(
-            connection, rule.target, len(moving), client, now
+            connection, rule.target, _sizes(moving), client, now
         )
         connection.executemany(
             sql.MOVE_ROW,
@@ -350,7 +359,7 @@ def _move(
                 for row, position in zip(moving, positions, strict=True)
             ],
         )
-    count_down(connection, rowid, len(rows), _claimed_states(rows))
+    _count_off(connection, rowid, rows)
 
 
 def get_claim(
@@ -425,6 +434,12 @@ def next_ready(
     """The next end of a delay or claim."""
     at = {"destination": find(connection, destination), "now": now}
     return min((row[0] for row in connection.execute(sql.NEXT_READY, at)), default=None)
+
+
+def stored_bytes(connection: sqlite3.Connection, project: str) -> int:
+    """Bytes of bodies of a project."""
+    found = connection.execute(sql.STORED_BYTES, {"project": project}).fetchone()
+    return int(found[0])
 
 
 def ping(connection: sqlite3.Connection) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from mqsvc.messaging.model import Destination, Message
@@ -90,12 +90,13 @@ def find(connection: sqlite3.Connection, destination: Destination) -> int | None
 def append(
     connection: sqlite3.Connection,
     destination: Destination,
-    count: int,
+    sizes: Sequence[int],
     client: int,
     now: int,
 ) -> tuple[int, range, int]:
     """Make room at the end: the row id, the positions that are now taken, the run.
 
+    :param sizes: of the bodies that are coming.
     :param client: who posted all of them, or :data:`NOBODY`.
     """
     [(rowid, end, run)] = connection.execute(
@@ -103,8 +104,9 @@ def append(
         {
             **name_of(destination),
             "first": first_position(now),
-            "count": count,
+            "count": len(sizes),
+            "bytes": sum(sizes),
             "client": client,
         },
     ).fetchall()
-    return rowid, range(end - count, end), run
+    return rowid, range(end - len(sizes), end), run

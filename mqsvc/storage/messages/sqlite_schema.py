@@ -87,4 +87,13 @@ MIGRATIONS = (
         """,
         "CREATE INDEX claims_by_expiry ON claims (expires)",
     ),
+    (
+        # Of the bodies of what `total` counts.
+        "ALTER TABLE destinations ADD COLUMN bytes INTEGER NOT NULL DEFAULT 0",
+        """
+        UPDATE destinations SET bytes = coalesce((
+            SELECT sum(length(body)) FROM messages INDEXED BY messages_in_order
+            WHERE destination = destinations.id AND state IN (0, 1, 2)), 0)
+        """,
+    ),
 )

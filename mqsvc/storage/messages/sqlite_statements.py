@@ -27,11 +27,12 @@ FIND_DESTINATION = """
 # after them, and their run.
 APPEND = """
     INSERT INTO destinations (project, kind, name, next_position, total, claimed,
-        last_client, run)
-    SELECT :project, :kind, :name, start + :count, :count, 0, :client, start
+        last_client, run, bytes)
+    SELECT :project, :kind, :name, start + :count, :count, 0, :client, start, :bytes
     FROM (SELECT max(:first, floor) AS start FROM positions) WHERE true
     ON CONFLICT (project, kind, name) DO UPDATE SET
         next_position = next_position + :count, total = total + :count,
+        bytes = bytes + :bytes,
         run = iif(last_client = :client, run, next_position), last_client = :client
     RETURNING id, next_position, run
 """
@@ -135,8 +136,14 @@ DELETE_ROWS = """
 """
 
 COUNT_DOWN = """
-    UPDATE destinations SET total = total - :total, claimed = claimed - :claimed
+    UPDATE destinations SET total = total - :total, claimed = claimed - :claimed,
+        bytes = bytes - :bytes
     WHERE id = :destination
+"""
+
+STORED_BYTES = """
+    SELECT coalesce(sum(bytes), 0) FROM destinations
+    WHERE project = :project AND kind IN ('queue', 'topic')
 """
 
 # A message never expires under a claim: where it would, it lives for the grace after.
@@ -251,7 +258,8 @@ MAKE_READY = f"""
 """  # noqa: S608
 
 SWEEP_EXPIRED = """
-    SELECT rowid, destination, state FROM messages WHERE expires <= :now LIMIT :limit
+    SELECT rowid, destination, state, length(body) FROM messages
+    WHERE expires <= :now LIMIT :limit
 """
 
 SWEEP_CLEARED = """

@@ -40,11 +40,14 @@ def _sweep_due(connection: sqlite3.Connection, at: dict[str, int]) -> int:
 def _sweep_expired(connection: sqlite3.Connection, at: dict[str, int]) -> int:
     found = connection.execute(sql.SWEEP_EXPIRED, at).fetchall()
     if found:
-        rows = json.dumps([rowid for rowid, _, _ in found])
+        rows = json.dumps([rowid for rowid, *_ in found])
         connection.execute(sql.DELETE_ROWS, {"rows": rows})
-        claimed = Counter(owner for _, owner, state in found if state == CLAIMED)
-        for owner, count in Counter(owner for _, owner, _ in found).items():
-            count_down(connection, owner, count, claimed[owner])
+        claimed = Counter(owner for _, owner, state, _ in found if state == CLAIMED)
+        sizes: Counter[int] = Counter()
+        for _, owner, _, size in found:
+            sizes[owner] += size
+        for owner, count in Counter(owner for _, owner, *_ in found).items():
+            count_down(connection, owner, count, claimed[owner], sizes[owner])
     return len(found)
 
 

@@ -52,7 +52,8 @@ def restore(
     kept = [each for each in messages if each.expires > now]
     if not kept:
         return []
-    rowid, positions, run = append(connection, destination, len(kept), NOBODY, now)
+    sizes = [len(each.message.body) for each in kept]
+    rowid, positions, run = append(connection, destination, sizes, NOBODY, now)
     places = list(zip(positions, randoms, strict=False))
     rows = [
         (rowid, *place, *_values(each, run, now))
