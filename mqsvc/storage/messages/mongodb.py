@@ -263,6 +263,24 @@ class MongoMessageStore(Service):
         """The next end of a delay or claim."""
         return self._look(destination, lambda c, v: queries.next_ready(c, v, now), None)
 
+    def stored_bytes(self, project: str) -> Deferred[int]:
+        """The bytes of a project."""
+
+        async def attempt() -> tuple[int, list[Destination]]:
+            connection = await self._client.connection()
+            return await queries.bytes_of_project(connection, project)
+
+        async def kept(_: Connection, view: View) -> int:
+            return view.bytes
+
+        async def counted() -> int:
+            settled, unsettled = await self._call(attempt)
+            # A look there brings what is underway to its end.
+            looks = [self._look(each, kept, 0) for each in unsettled]
+            return settled + sum([await look for look in looks])
+
+        return Deferred.fromCoroutine(counted())
+
     def stored(
         self, destination: Destination, limit: int, after: str | None, now: int
     ) -> Deferred[list[StoredMessage]]:

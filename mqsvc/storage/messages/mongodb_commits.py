@@ -116,7 +116,7 @@ class Commits:
             step = move.step(view)
             await notes.store(connection, step, notes.hidden(batch, view, now))
             note = {**notes.note(view, step, batch), "condition": condition}
-            note["then"] = {"total": len(move.messages)}
+            note["then"] = {"total": len(move.messages), "bytes": move.bytes}
             update = notes.commitment(view, step, note, token)
             if (await self._swap(connection, view, token, update))[0]:
                 return {"key": view.key, "token": token}

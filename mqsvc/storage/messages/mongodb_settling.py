@@ -165,6 +165,7 @@ async def _create(connection: Connection, key: Key, now: int) -> None:
         "next": first_position(now),
         "total": 0,
         "claimed": 0,
+        "bytes": 0,
         "client": None,
         "run": 0,
         "lasting": 0,
