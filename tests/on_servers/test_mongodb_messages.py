@@ -220,9 +220,7 @@ class CrashTests(StoreTests, TestCase):
 
     async def seen(self) -> Any:
         """All that can be seen of both destinations, apart from ids that are new."""
-        # The first look of all, which nothing has brought to its end yet.
-        stored_bytes = await self.store.stored_bytes(ORDERS.project)
-        return stored_bytes, [
+        return [
             [
                 (m.body, m.ttl, m.claim_id is not None, m.claim_count)
                 for m in await self.existing(of)
@@ -231,7 +229,7 @@ class CrashTests(StoreTests, TestCase):
             + [(await self.store.stats(of, self.now)).free]
             + [await self.store.next_ready(of, self.now)]
             for of in (ORDERS, GRAVEYARD)
-        ]
+        ] + [await self.store.stored_bytes(ORDERS.project)]
 
     async def outcomes(self, attempt: Attempt) -> tuple[Any, Any, list[Any]]:
         """What is seen before, after, and after each death in between."""
@@ -657,30 +655,47 @@ class RivalTests(StoreTests, TestCase):
         self.assertEqual([m.body for m in await self.page(OUTBOX)], [b"1"])
         self.assertEqual(await self.listed(), [])
 
-    async def test_slow_dead_letters(self) -> None:
-        """A move that is called off by a reader of the target happens in the end."""
+    async def move_slowly(self, meanwhile: Callable[[], Any]) -> None:
+        """Move a dead letter behind an old one; in between something happens."""
         await self.post("1")
         await self.post("old", to=GRAVEYARD)
         worn = await self.claim()
         await self.store.release(ORDERS, worn.id, self.now)
         client = SlowClient(self.store._client._address, INDEXES, reactor)
         store = self.start(MongoMessageStore(client, reactor, random.getrandbits))
-        pages = []
-
-        async def read() -> None:
-            pages.append(await self.page(GRAVEYARD))
 
         async def after_the_target() -> None:
             # The first commit is the target's, the next one that of the source.
-            client.meanwhile = read
+            client.meanwhile = meanwhile
 
         client.meanwhile = after_the_target
         rule = DeadLetterRule(GRAVEYARD, 1)
         claimed = await store.claim(ORDERS, 60, 60, 5, self.now, rule)
         self.assertEqual(claimed.dead_lettered, 1)
+
+    async def test_slow_dead_letters(self) -> None:
+        """A move that is called off by a reader of the target happens in the end."""
+        pages = []
+
+        async def read() -> None:
+            pages.append(await self.page(GRAVEYARD))
+
+        await self.move_slowly(read)
         self.assertEqual([m.body for m in pages[0]], [b"old"])
         self.assertEqual([m.body for m in await self.page(GRAVEYARD)], [b"old", b"1"])
         self.assertEqual(await self.listed(), [])
+
+    async def test_bytes_of_slow_dead_letters(self) -> None:
+        """What is on its way to another destination counts once at every moment."""
+        counted = []
+
+        async def count() -> None:
+            counted.append(await self.store.stored_bytes(ORDERS.project))
+
+        await self.move_slowly(count)
+        await count()
+        await count()
+        self.assertEqual(counted, [4, 4, 4])
 
 
 class DeafClient(MongoClient):
