@@ -60,7 +60,13 @@ from mqsvc.storage.mongodb_connections import patience
 from mqsvc.storage.mongodb_login import Scram
 from mqsvc.storage.mongodb_uri import Address, read_uri
 from tests.live import CHECKOUT, free_port
-from tests.servers.mongodb import MongoServer, set_of_one, set_of_three, stand_alone
+from tests.servers.mongodb import (
+    Databases,
+    MongoServer,
+    set_of_one,
+    set_of_three,
+    stand_alone,
+)
 from tests.storage.also_contract import OUTBOX
 from tests.storage.contract import (
     GRAVEYARD,
@@ -75,36 +81,8 @@ from tests.storage.contract import (
 )
 from tests.storage.state_machine import PROFILE, machine_for
 
-
-class Databases:
-    """Databases of a server, each given to one test at a time.
-
-    A database takes long to make and little to wipe.
-    """
-
-    def __init__(self) -> None:
-        self._made = 0
-        self._idle: list[str] = []
-        self._places: dict[str, str] = {}
-
-    def at(self, testcase: TestCase, server: Any, path: str | None) -> str:
-        """The database of a path, or one for no path; empty when it is new."""
-        if path is not None and path in self._places:
-            return self._places[path]
-        if self._idle:
-            database = self._idle.pop()
-        else:
-            self._made += 1
-            database = f"messages{self._made}"
-        server.wipe(database)
-        if path is not None:
-            self._places[path] = database
-        testcase.addCleanup(self._idle.append, database)
-        return database
-
-
-STAND_ALONE = Databases()
-SET_OF_ONE = Databases()
+STAND_ALONE = Databases("messages")
+SET_OF_ONE = Databases("messages")
 
 
 def open_stand_alone(testcase: TestCase, path: str | None = None) -> MongoMessageStore:
