@@ -6,7 +6,9 @@ the start: a service without a stage that its operator relies on must not serve.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Collection, Mapping, Sequence
+from functools import lru_cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
@@ -38,7 +40,7 @@ class PluginError(StoreOpenError):
 
 def names(group: str) -> list[str]:
     """What the plug-ins of a group are called, sorted."""
-    return sorted(entry_points(group=group).names)
+    return sorted({plugin.name for plugin in _plugins(group)})
 
 
 def load(group: str, name: str) -> Any:
@@ -46,7 +48,7 @@ def load(group: str, name: str) -> Any:
 
     :raise PluginError: there is none of that name, or several, or it does not load.
     """
-    found = tuple(entry_points(group=group, name=name))
+    found = [plugin for plugin in _plugins(group) if plugin.name == name]
     if not found:
         known = ", ".join(names(group)) or "none"
         raise PluginError(f"no package provides {name!r} in {group}; there is: {known}")
@@ -63,7 +65,7 @@ def refuse_taken(group: str, taken: Collection[str]) -> None:
 
     :raise PluginError: one has.
     """
-    for plugin in entry_points(group=group):
+    for plugin in _plugins(group):
         if plugin.name in taken:
             raise PluginError(
                 f"the package {_package(plugin)} claims {plugin.name!r} in {group}, "
@@ -89,6 +91,16 @@ def with_stages(
             raise PluginError(f"storage.message_pipeline: {error}") from error
         store = _stage(name, factory, store, tables.get(name, {}))
     return store
+
+
+def _plugins(group: str) -> tuple[EntryPoint, ...]:
+    return _installed(group, tuple(sys.path))
+
+
+@lru_cache(maxsize=8)
+def _installed(group: str, path: tuple[str, ...]) -> tuple[EntryPoint, ...]:
+    # Looking into every package on the path takes a good part of a start.
+    return tuple(entry_points(group=group))
 
 
 def _stage(

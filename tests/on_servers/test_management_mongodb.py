@@ -49,7 +49,13 @@ from tests.on_servers.test_management_postgresql import (
     OutageTests,
     open_at_once,
 )
-from tests.servers.mongodb import MongoServer, set_of_one, set_of_three, stand_alone
+from tests.servers.mongodb import (
+    Databases,
+    MongoServer,
+    set_of_one,
+    set_of_three,
+    stand_alone,
+)
 from tests.storage.management_case import (
     NOW,
     ManagementTestCase,
@@ -68,16 +74,21 @@ CHANGES = ("update", "remove")
 databases = (f"management_{number}" for number in count(1))
 """Names that no other test has used."""
 
+STAND_ALONE = Databases("shared_management")
+SET_OF_ONE = Databases("shared_management")
+
 
 def open_stand_alone(case: TestCase) -> OpenPlace:
     """A database of the test on a server without transactions."""
-    uri = stand_alone().uri(next(databases))
+    server = stand_alone()
+    uri = server.uri(STAND_ALONE.at(case, server, None))
     return lambda: open_mongodb_management(uri, reactor)
 
 
 def open_replica_set(case: TestCase) -> OpenPlace:
-    """A database of the test on three servers."""
-    uri = set_of_three().uri(next(databases))
+    """A database of the test on a replica set."""
+    server = set_of_one()
+    uri = server.uri(SET_OF_ONE.at(case, server, None))
     return lambda: open_mongodb_management(uri, reactor)
 
 

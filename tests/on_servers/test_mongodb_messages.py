@@ -60,7 +60,13 @@ from mqsvc.storage.mongodb_connections import patience
 from mqsvc.storage.mongodb_login import Scram
 from mqsvc.storage.mongodb_uri import Address, read_uri
 from tests.live import CHECKOUT, free_port
-from tests.servers.mongodb import MongoServer, set_of_one, set_of_three, stand_alone
+from tests.servers.mongodb import (
+    Databases,
+    MongoServer,
+    set_of_one,
+    set_of_three,
+    stand_alone,
+)
 from tests.storage.also_contract import OUTBOX
 from tests.storage.bytes_contract import StoredBytesTests
 from tests.storage.contract import (
@@ -76,36 +82,8 @@ from tests.storage.contract import (
 )
 from tests.storage.state_machine import PROFILE, machine_for
 
-
-class Databases:
-    """Databases of a server, each given to one test at a time.
-
-    A database takes long to make and little to wipe.
-    """
-
-    def __init__(self) -> None:
-        self._made = 0
-        self._idle: list[str] = []
-        self._places: dict[str, str] = {}
-
-    def at(self, testcase: TestCase, server: Any, path: str | None) -> str:
-        """The database of a path, or one for no path; empty when it is new."""
-        if path is not None and path in self._places:
-            return self._places[path]
-        if self._idle:
-            database = self._idle.pop()
-        else:
-            self._made += 1
-            database = f"messages{self._made}"
-        server.wipe(database)
-        if path is not None:
-            self._places[path] = database
-        testcase.addCleanup(self._idle.append, database)
-        return database
-
-
-STAND_ALONE = Databases()
-SET_OF_ONE = Databases()
+STAND_ALONE = Databases("messages")
+SET_OF_ONE = Databases("messages")
 
 
 def open_stand_alone(testcase: TestCase, path: str | None = None) -> MongoMessageStore:
@@ -233,7 +211,7 @@ class CrashTests(StoreTests, TestCase):
             + [(await self.store.stats(of, self.now)).free]
             + [await self.store.next_ready(of, self.now)]
             for of in (ORDERS, GRAVEYARD)
-        ]
+        ] + [await self.store.stored_bytes(ORDERS.project)]
 
     async def outcomes(self, attempt: Attempt) -> tuple[Any, Any, list[Any]]:
         """What is seen before, after, and after each death in between."""
@@ -659,30 +637,47 @@ class RivalTests(StoreTests, TestCase):
         self.assertEqual([m.body for m in await self.page(OUTBOX)], [b"1"])
         self.assertEqual(await self.listed(), [])
 
-    async def test_slow_dead_letters(self) -> None:
-        """A move that is called off by a reader of the target happens in the end."""
+    async def move_slowly(self, meanwhile: Callable[[], Any]) -> None:
+        """Move a dead letter behind an old one; in between something happens."""
         await self.post("1")
         await self.post("old", to=GRAVEYARD)
         worn = await self.claim()
         await self.store.release(ORDERS, worn.id, self.now)
         client = SlowClient(self.store._client._address, INDEXES, reactor)
         store = self.start(MongoMessageStore(client, reactor, random.getrandbits))
-        pages = []
-
-        async def read() -> None:
-            pages.append(await self.page(GRAVEYARD))
 
         async def after_the_target() -> None:
             # The first commit is the target's, the next one that of the source.
-            client.meanwhile = read
+            client.meanwhile = meanwhile
 
         client.meanwhile = after_the_target
         rule = DeadLetterRule(GRAVEYARD, 1)
         claimed = await store.claim(ORDERS, 60, 60, 5, self.now, rule)
         self.assertEqual(claimed.dead_lettered, 1)
+
+    async def test_slow_dead_letters(self) -> None:
+        """A move that is called off by a reader of the target happens in the end."""
+        pages = []
+
+        async def read() -> None:
+            pages.append(await self.page(GRAVEYARD))
+
+        await self.move_slowly(read)
         self.assertEqual([m.body for m in pages[0]], [b"old"])
         self.assertEqual([m.body for m in await self.page(GRAVEYARD)], [b"old", b"1"])
         self.assertEqual(await self.listed(), [])
+
+    async def test_bytes_of_slow_dead_letters(self) -> None:
+        """What is on its way to another destination counts once at every moment."""
+        counted = []
+
+        async def count() -> None:
+            counted.append(await self.store.stored_bytes(ORDERS.project))
+
+        await self.move_slowly(count)
+        await count()
+        await count()
+        self.assertEqual(counted, [4, 4, 4])
 
 
 class DeafClient(MongoClient):
@@ -1195,6 +1190,9 @@ class TroubleTests(TestCase):
     async def check_further(self, seen: list[Message]) -> None:
         """What was posted is also in the second destination, once, in whole batches."""
         everything = Selection(len(seen) + 1000)
+        sizes = [len(message.body) for message in seen]
+        stored_bytes = await self.store.stored_bytes(ORDERS.project)
+        self.assertEqual(stored_bytes, sum(sizes))
         further = await self.store.page(OUTBOX, everything, START)
         bodies = [message.body for message in further]
         self.assertEqual(sorted(bodies), sorted(message.body for message in seen))
@@ -1444,6 +1442,7 @@ class CostTests(TestCase):
             ),
             "get": lambda: store.get(ORDERS, ids, START),
             "stats": lambda: store.stats(ORDERS, START),
+            "stored_bytes": lambda: store.stored_bytes(ORDERS.project),
             "next_ready": lambda: store.next_ready(ORDERS, START),
             "delete": lambda: store.delete(ORDERS, ids, START, []),
             "pop": lambda: store.pop(ORDERS, 10, START),

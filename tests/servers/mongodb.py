@@ -9,15 +9,19 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from pymongo import MongoClient
 from pymongo.errors import PyMongoError
+from twisted.trial.unittest import TestCase
 
 from tests.live import missing
 from tests.servers.process import START_SECONDS, ServerProcess, once_a_run
+
+Client = MongoClient[dict[str, Any]]
 
 _NO_WAIT = {"serverSelectionTimeoutMS": 500, "directConnection": True}
 
@@ -57,6 +61,8 @@ class MongoServer(ServerProcess):
             *(self._program, "--dbpath", str(self.directory)),
             *("--bind_ip", "127.0.0.1", "--port", str(self.port)),
             *("--wiredTigerCacheSizeGB", "0.25", "--nounixsocket", *options),
+            # Without a line in its log for each connection.
+            "--quiet",
             *("--setParameter", "diagnosticDataCollectionEnabled=false"),
         ]
 
@@ -69,35 +75,41 @@ class MongoServer(ServerProcess):
 
     def admin(self, command: str, value: Any = 1, **options: Any) -> dict[str, Any]:
         """Run a command of the database ``admin``, blocking."""
-        client: MongoClient[dict[str, Any]] = MongoClient(self.uri(""), **_NO_WAIT)
+        client: Client = MongoClient(self.uri(""), **_NO_WAIT)
         with client:
             return client.admin.command(command, value, **options)
 
+    @cached_property
+    def client(self) -> Client:
+        """A client that lasts as long as the server, also while it is away."""
+        return MongoClient(self.uri(""))
+
     def wipe(self, database: str) -> None:
         """Delete the documents of a database; its indexes stay, which saves time."""
-        client: MongoClient[dict[str, Any]] = MongoClient(self.uri(""), **_NO_WAIT)
-        with client:
-            for collection in client[database].list_collection_names():
-                client[database][collection].delete_many({})
+        _wipe(self.client, database)
+
+    def remove(self) -> None:
+        """See the base class."""
+        _close(self)
+        super().remove()
 
     @contextmanager
     def profiled(self, database: str) -> Iterator[Callable[[], int]]:
         """Gives a function: how many keys and documents were looked at so far."""
-        client: MongoClient[dict[str, Any]] = MongoClient(self.uri(""), **_NO_WAIT)
-        with client:
-            client[database].command("profile", 2)
+        place = self.client[database]
+        place.command("profile", 2)
 
-            def looked_at() -> int:
-                ours = {"ns": {"$ne": f"{database}.system.profile"}}
-                return sum(
-                    entry.get("keysExamined", 0) + entry.get("docsExamined", 0)
-                    for entry in client[database]["system.profile"].find(ours)
-                )
+        def looked_at() -> int:
+            ours = {"ns": {"$ne": f"{database}.system.profile"}}
+            return sum(
+                entry.get("keysExamined", 0) + entry.get("docsExamined", 0)
+                for entry in place["system.profile"].find(ours)
+            )
 
-            try:
-                yield looked_at
-            finally:
-                client[database].command("profile", 0)
+        try:
+            yield looked_at
+        finally:
+            place.command("profile", 0)
 
 
 class ReplicaSet:
@@ -144,14 +156,62 @@ class ReplicaSet:
         except PyMongoError:
             return False
 
+    @cached_property
+    def client(self) -> Client:
+        """A client that lasts as long as the set."""
+        return MongoClient(self.uri(""))
+
     def wipe(self, database: str) -> None:
         """Delete the documents of a database."""
-        self.primary().wipe(database)
+        _wipe(self.client, database)
 
     def remove(self) -> None:
         """End all processes and delete their directories."""
+        _close(self)
         for member in self.members:
             member.remove()
+
+
+def _wipe(client: Client, database: str) -> None:
+    for collection in client[database].list_collection_names():
+        client[database][collection].delete_many({})
+
+
+def _close(owner: MongoServer | ReplicaSet) -> None:
+    if "client" in vars(owner):
+        owner.client.close()
+
+
+class Databases:
+    """Databases of a server, each given to one test at a time.
+
+    A database takes long to make and little to wipe.
+
+    :param name: what their names begin with.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._made = 0
+        self._idle: list[str] = []
+        self._places: dict[str, str] = {}
+
+    def at(
+        self, testcase: TestCase, server: MongoServer | ReplicaSet, path: str | None
+    ) -> str:
+        """The database of a path, or one for no path; empty when it is new."""
+        if path is not None and path in self._places:
+            return self._places[path]
+        if self._idle:
+            database = self._idle.pop()
+        else:
+            self._made += 1
+            database = f"{self._name}{self._made}"
+        server.wipe(database)
+        if path is not None:
+            self._places[path] = database
+        testcase.addCleanup(self._idle.append, database)
+        return database
 
 
 @once_a_run

@@ -39,6 +39,7 @@ from mqsvc.storage.messages.mongodb_lanes import Attempt, Calls, Lanes
 from mqsvc.storage.messages.mongodb_ledger import Ledger, Overtaken, Plan, Question
 from mqsvc.storage.messages.mongodb_notes import Step, View
 from mqsvc.storage.messages.mongodb_parts import Append, Delete, Lend, Pop
+from mqsvc.storage.messages.mongodb_pauses import Pauses
 from mqsvc.storage.messages.mongodb_schema import INDEXES
 from mqsvc.storage.messages.mongodb_sweep import Sweep
 from mqsvc.storage.mongodb_uri import read_uri
@@ -72,8 +73,9 @@ class MongoMessageStore(Service):
     ) -> None:
         self._client = client
         self._random_bits = random_bits
-        self._ledger = Ledger(client, clock, lambda: random_bits(16) / 2**16)
-        self._calls = Calls(self._ledger, clock)
+        pauses = Pauses(clock, lambda: random_bits(16) / 2**16)
+        self._ledger = Ledger(client, pauses)
+        self._calls = Calls(pauses, clock)
         self._lanes = Lanes(self._ledger, self._calls, clock)
 
     def startService(self) -> None:
@@ -260,6 +262,24 @@ class MongoMessageStore(Service):
     def next_ready(self, destination: Destination, now: int) -> Deferred[int | None]:
         """The next end of a delay or claim."""
         return self._look(destination, lambda c, v: queries.next_ready(c, v, now), None)
+
+    def stored_bytes(self, project: str) -> Deferred[int]:
+        """The bytes of a project."""
+
+        async def attempt() -> tuple[int, list[Destination]]:
+            connection = await self._client.connection()
+            return await queries.bytes_of_project(connection, project)
+
+        async def kept(_: Connection, view: View) -> int:
+            return view.bytes
+
+        async def counted() -> int:
+            settled, unsettled = await self._call(attempt)
+            # A look there brings what is underway to its end.
+            looks = [self._look(each, kept, 0) for each in unsettled]
+            return settled + sum([await look for look in looks])
+
+        return Deferred.fromCoroutine(counted())
 
     def stored(
         self, destination: Destination, limit: int, after: str | None, now: int

@@ -126,6 +126,12 @@ class Connection:
         self, collection: str, body: Document, concern: Document
     ) -> list[dict[str, Any]]:
         reply = await self.command("find", collection, **body, readConcern=concern)
+        return await self._all_of(reply, collection)
+
+    async def _all_of(
+        self, reply: dict[str, Any], collection: str
+    ) -> list[dict[str, Any]]:
+        """What a reply has the first of."""
         cursor = reply["cursor"]
         found: list[dict[str, Any]] = cursor["firstBatch"]
         while cursor["id"]:
@@ -136,15 +142,21 @@ class Connection:
 
     async def count(self, collection: str, query: Document, index: str) -> int:
         """How many documents a query finds, as the server has them."""
+        found = await self.grouped(collection, query, {"$count": "n"}, index)
+        return found[0]["n"] if found else 0
+
+    async def grouped(
+        self, collection: str, query: Document, stage: Document, index: str
+    ) -> list[dict[str, Any]]:
+        """What the server makes of all documents that a query finds."""
         reply = await self.command(
             "aggregate",
             collection,
-            pipeline=[{"$match": query}, {"$count": "n"}],
+            pipeline=[{"$match": query}, stage],
             cursor={},
             hint=index,
         )
-        batch = reply["cursor"]["firstBatch"]
-        return batch[0]["n"] if batch else 0
+        return await self._all_of(reply, collection)
 
     async def insert(self, collection: str, documents: Sequence[Document]) -> None:
         """Store new documents; a later :meth:`update_one` makes them last.

@@ -17,7 +17,14 @@ from mqsvc.messaging.errors import MessagingError
 from mqsvc.messaging.model import DeadLetterRule, Destination
 from mqsvc.storage.messages import mongodb_queries as queries
 from mqsvc.storage.messages.mongodb_commands import Connection, together
-from mqsvc.storage.messages.mongodb_notes import Document, Move, Parcel, Step, View
+from mqsvc.storage.messages.mongodb_notes import (
+    Document,
+    Move,
+    Parcel,
+    Step,
+    View,
+    bytes_of,
+)
 from mqsvc.storage.messages.mongodb_queries import Row
 from mqsvc.storage.messages.mongodb_schema import CLAIMED, MESSAGES
 from mqsvc.storage.messages.mongodb_steps import Term, same_together
@@ -62,6 +69,7 @@ class Draft:
             row |= {"client": client, "run": step.run}
         step.messages += rows
         step.total += len(rows)
+        step.bytes += bytes_of(rows)
 
     def send(
         self, target: Destination, rows: Sequence[Document], client: str | None
@@ -89,6 +97,7 @@ class Draft:
         self.gone.update(ids)
         self.step.gone += ids
         self.step.total -= len(rows)
+        self.step.bytes -= bytes_of(rows)
         self.step.claimed -= queries.claimed_states(rows)
 
     def take(self, limit: int, now: int) -> list[Row]:
@@ -222,12 +231,14 @@ async def plan_arrival(
     """Put parcels at the end, apart from those that came before."""
     wanted = list(dict.fromkeys(part.parcel.batch for part in parts if part.parcel))
     hidden = {"batch": {"$in": wanted}}
-    rows = await connection.find(MESSAGES, hidden, fields=["batch"], index="hidden")
-    sizes = Counter(row["batch"] for row in rows)
-    step = Step(total=len(rows), end=view.next)
-    for batch in filter(sizes.get, wanted):
+    rows = await connection.find(
+        MESSAGES, hidden, fields=["batch", "size"], index="hidden"
+    )
+    counts = Counter(row["batch"] for row in rows)
+    step = Step(total=len(rows), bytes=bytes_of(rows), end=view.next)
+    for batch in filter(counts.get, wanted):
         step.placed.append((batch, step.end))
-        step.end += sizes[batch]
+        step.end += counts[batch]
     return step
 
 

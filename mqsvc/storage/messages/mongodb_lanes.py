@@ -41,6 +41,7 @@ from mqsvc.storage.messages.mongodb_draft import (
 from mqsvc.storage.messages.mongodb_ledger import Ledger, Undelivered
 from mqsvc.storage.messages.mongodb_notes import Parcel, Step, View
 from mqsvc.storage.messages.mongodb_parts import Arrive
+from mqsvc.storage.messages.mongodb_pauses import Pauses
 
 Result = TypeVar("Result")
 Attempt = Callable[[], Coroutine[Any, Any, Result]]
@@ -70,8 +71,8 @@ class Calls:
 
     log = Logger()
 
-    def __init__(self, ledger: Ledger, clock: IReactorTime) -> None:
-        self._ledger = ledger
+    def __init__(self, pauses: Pauses, clock: IReactorTime) -> None:
+        self._pauses = pauses
         self._clock = clock
         self._underway: set[Deferred[Any]] = set()
 
@@ -104,7 +105,7 @@ class Calls:
 
     async def _answered(self, attempt: Attempt[Result]) -> Result:
         try:
-            return await self._ledger.retried(attempt)
+            return await self._pauses.retried(attempt)
         except (MessagingError, Undelivered):
             raise
         except CancelledError as error:

@@ -16,45 +16,25 @@ done, whether its process is slow or dead. docs/mongodb.rst says why that is rig
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from typing import Any, TypeVar
 
-from bson import ObjectId
-from pymongo.errors import DuplicateKeyError, OperationFailure
-from twisted.internet.interfaces import IReactorTime
-from twisted.internet.task import deferLater
-
-from mqsvc.messaging.errors import MessagingError, StoreUnavailable
+from mqsvc.messaging.errors import MessagingError
 from mqsvc.messaging.model import Destination
-from mqsvc.storage.ids import first_position
-from mqsvc.storage.messages import mongodb_notes as notes
 from mqsvc.storage.messages.mongodb_client import MongoClient
 from mqsvc.storage.messages.mongodb_commands import Connection, Interrupted, together
+from mqsvc.storage.messages.mongodb_commits import Commits
 from mqsvc.storage.messages.mongodb_known import Own, Views
-from mqsvc.storage.messages.mongodb_notes import (
-    RECENT,
-    Key,
-    Move,
-    Parcel,
-    Step,
-    View,
-    key_of,
-)
+from mqsvc.storage.messages.mongodb_notes import Parcel, Step, View
+from mqsvc.storage.messages.mongodb_pauses import Pauses
 from mqsvc.storage.messages.mongodb_schema import DESTINATIONS
+from mqsvc.storage.messages.mongodb_settling import Settling, read
 
 Result = TypeVar("Result")
 
-RETRY_SECONDS = 0.1
-"""Between attempts while there is no primary."""
-
 RIVAL_SECONDS = 0.003
 """What a step waits that somebody else was faster than."""
-
-PATIENCE_SECONDS = 0.02
-"""What a step in two destinations is given before it is called off."""
-
-PATIENCE_TRIES = 5
 
 LOOKS = 3
 """How often a look is taken while others change the destination."""
@@ -84,17 +64,15 @@ class Undelivered(Exception):
 class Ledger:
     """Steps and looks at destinations.
 
-    :param clock: for pauses between attempts.
-    :param spread: a random number below one, so that rivals do not keep meeting.
+    :param pauses: between attempts.
     """
 
-    def __init__(
-        self, client: MongoClient, clock: IReactorTime, spread: Callable[[], float]
-    ) -> None:
+    def __init__(self, client: MongoClient, pauses: Pauses) -> None:
         self._client = client
-        self._clock = clock
-        self._spread = spread
+        self._pauses = pauses
         self._views = Views(client)
+        self._settling = Settling(self._views, pauses)
+        self._commits = Commits(client, self._views, self._settling, pauses)
 
     async def look(
         self, destination: Destination, question: Question[Result], nothing: Result
@@ -114,7 +92,9 @@ class Ledger:
                 answer, document = await self._asked(connection, known.view, question)
                 if document is not None and document["token"] == known.view.token:
                     return answer
-            view = await self._settled(connection, destination, document=document)
+            view = await self._settling.settled(
+                connection, destination, document=document
+            )
             if view is None:
                 return nothing
             if view.outgoing:
@@ -146,7 +126,7 @@ class Ledger:
         is_contended = False
         while True:
             connection = await self._client.connection()
-            view = await self._expected(connection, destination, create_at)
+            view = await self._settling.expected(connection, destination, create_at)
             if view is None:
                 return None
             if view.outgoing and not arrival:
@@ -160,11 +140,11 @@ class Ledger:
                 step = planned
             if step.idle:
                 return step.result
-            if await self._commit(connection, destination, view, step, now):
+            if await self._commits.commit(connection, destination, view, step, now):
                 self._views.contend(destination, is_contended)
                 return step.result
             is_contended = True
-            await self.pause(RIVAL_SECONDS)
+            await self._pauses.pause(RIVAL_SECONDS)
 
     async def finish(self, destination: Destination) -> None:
         """Do what this process committed last, so that nobody else has to."""
@@ -181,7 +161,7 @@ class Ledger:
     async def _finish(self, destination: Destination, own: Own) -> None:
         if own.document is None:
             return
-        await self._carry_out(own.connection, own.document)
+        await self._settling.carry_out(own.connection, own.document)
         view = View.of(own.document)
         self._views.learn(destination, own.connection, view, own.is_contended)
         self._views.noted(destination, own.connection)
@@ -214,18 +194,6 @@ class Ledger:
         with suppress(Interrupted):
             await connection.update_many(DESTINATIONS, [(noted, {"$unset": done})])
 
-    async def pause(self, seconds: float) -> None:
-        """Wait for about so long."""
-        await deferLater(self._clock, seconds * (0.5 + self._spread()), lambda: None)
-
-    async def retried(self, attempt: Callable[[], Awaitable[Result]]) -> Result:
-        """Make attempts until one is not interrupted."""
-        while True:
-            try:
-                return await attempt()
-            except Interrupted:
-                await self.pause(RETRY_SECONDS)
-
     async def _asked(
         self, connection: Connection, view: View, question: Question[Result]
     ) -> tuple[Result, dict[str, Any] | None]:
@@ -233,12 +201,12 @@ class Ledger:
 
         async def check() -> tuple[int, dict[str, Any] | None]:
             number = connection.sent + 1
-            return number, await _read(connection, view.key)
+            return number, await read(connection, view.key)
 
         answer, (number, document) = await together(question(connection, view), check())
         if connection.sent > number:
             # The question took more than one round trip.
-            document = await _read(connection, view.key)
+            document = await read(connection, view.key)
         return answer, document
 
     async def _planned(
@@ -248,7 +216,7 @@ class Ledger:
         try:
             step, document = await self._asked(connection, view, plan)
         except MessagingError:
-            document = await _read(connection, view.key)
+            document = await read(connection, view.key)
             if document is not None and document["token"] == view.token:
                 raise
         else:
@@ -256,236 +224,3 @@ class Ledger:
                 return step
         self._views.forget(destination)
         return None
-
-    async def _expected(
-        self, connection: Connection, destination: Destination, create_at: int | None
-    ) -> View | None:
-        """The destination as it most probably is; a commit will tell."""
-        known = self._views.known(destination, connection)
-        if known is not None and not known.is_contended:
-            return known.view
-        view = await self._settled(connection, destination, create_at=create_at)
-        if known is not None and known.view is view:
-            known.is_contended = False
-        return view
-
-    async def _settled(
-        self,
-        connection: Connection,
-        destination: Destination,
-        *,
-        document: dict[str, Any] | None = None,
-        create_at: int | None = None,
-    ) -> View | None:
-        """The destination with nothing left to do; none if it does not exist.
-
-        :param document: as it was just read.
-        """
-        key = key_of(destination)
-        while True:
-            document = document or await _read(connection, key)
-            if document is not None:
-                view = await self._view_of(connection, destination, document)
-                if view is not None:
-                    return view
-            elif create_at is None:
-                return None
-            else:
-                await _create(connection, key, create_at)
-            document = None
-
-    async def _view_of(
-        self,
-        connection: Connection,
-        destination: Destination,
-        document: dict[str, Any],
-    ) -> View | None:
-        """What a document says once all of it is done; none to read it anew."""
-        known = self._views.known(destination, connection)
-        if known is not None and known.view.token == document["token"]:
-            return known.view
-        own = self._views.own(destination)
-        if own is not None and own.token == document["token"]:
-            # This process is just about to do it.
-            await own.over()
-            return None
-        if "pending" in document:
-            # The commit may be so new that it is in no journal yet.
-            await together(
-                self._carry_out(connection, document), connection.settle(DESTINATIONS)
-            )
-            if "condition" in document["pending"]:
-                return None
-        view = View.of(document)
-        self._views.learn(destination, connection, view)
-        return view
-
-    async def _commit(
-        self,
-        connection: Connection,
-        destination: Destination,
-        view: View,
-        step: Step,
-        now: int,
-    ) -> bool:
-        """Whether the step was the next one; if not, nothing has changed."""
-        token, batch = ObjectId(), ObjectId()
-        note = notes.note(view, step, batch)
-        await notes.store(connection, step, notes.hidden(batch, view, now))
-        if step.move is not None:
-            condition = {"key": view.key, "from": view.token, "to": token}
-            note["move"] = await self._reserve(connection, step.move, condition, now)
-        own = self._views.begin(destination, connection, token)
-        try:
-            is_next, document = await self._swap(
-                connection, view, token, notes.commitment(view, step, note, token)
-            )
-            if document is not None:
-                own.document = {**document, "pending": note}
-        except BaseException:
-            self._views.end(destination)
-            raise
-        if not is_next:
-            self._views.end(destination)
-            sent = [parcel.batch for parcel in step.parcels]
-            await notes.discard(connection, batch, *sent)
-        return is_next
-
-    async def _swap(
-        self,
-        connection: Connection,
-        view: View,
-        token: ObjectId,
-        update: dict[str, Any],
-    ) -> tuple[bool, dict[str, Any] | None]:
-        """Replace the token that was read.
-
-        :return: whether that was possible, and the document then if it is known.
-        """
-        try:
-            document = await connection.replace(
-                DESTINATIONS, _as_known(view), update, without=("pending", "recent")
-            )
-        except Interrupted:
-            return await self.retried(lambda: self._find_out(view, token)), None
-        except OperationFailure:
-            # Whoever is told of a refusal may try again: let it be certain.
-            if await self.retried(lambda: self._find_out(view, token)):
-                return True, None
-            raise
-        return document is not None, document
-
-    async def _find_out(self, view: View, token: ObjectId) -> bool:
-        """Whether a commit that got no answer was carried out, once and for all."""
-        connection = await self._client.connection()
-        # The commit is not tried again, as the hidden documents may be lost. But it may
-        # still be on its way, so it must not find the token that it expects.
-        if await connection.update_one(
-            DESTINATIONS, _as_known(view), notes.fence(ObjectId())
-        ):
-            return False
-        document = await connection.read(DESTINATIONS, view.key)
-        if document is None or token in document["recent"]:
-            return document is not None
-        if document["version"] >= view.version + RECENT:
-            raise StoreUnavailable
-        return False
-
-    async def _reserve(
-        self, connection: Connection, move: Move, condition: dict[str, Any], now: int
-    ) -> dict[str, Any]:
-        """Commit copies to the target on the condition that a step is committed."""
-        while True:
-            view = await self._settled(connection, move.target, create_at=now)
-            if view is None:
-                continue
-            token, batch = ObjectId(), ObjectId()
-            step = move.step(view)
-            await notes.store(connection, step, notes.hidden(batch, view, now))
-            note = {**notes.note(view, step, batch), "condition": condition}
-            note["then"] = {"total": len(move.messages)}
-            update = notes.commitment(view, step, note, token)
-            if (await self._swap(connection, view, token, update))[0]:
-                return {"key": view.key, "token": token}
-            await notes.discard(connection, batch)
-            self._views.forget(move.target)
-
-    async def _carry_out(
-        self, connection: Connection, document: dict[str, Any]
-    ) -> None:
-        """Do what a document has pending; harmless if others do it too."""
-        note = document["pending"]
-        if "condition" in note:
-            await self._carry_out_copies(connection, document)
-            return
-        if "move" in note:
-            target = await _read(connection, note["move"]["key"])
-            if target and target["token"] == note["move"]["token"]:
-                await self._carry_out_copies(connection, target)
-        await notes.apply(connection, note)
-
-    async def _carry_out_copies(
-        self, connection: Connection, document: dict[str, Any]
-    ) -> None:
-        """Show the copies of a move, or drop them; and remove the note about them."""
-        note = document.get("pending")
-        if note is None:
-            return
-        change: dict[str, Any] = {"$unset": {"pending": ""}}
-        if await self._decided(connection, note["condition"]):
-            await notes.apply(connection, note)
-            change["$inc"] = note["then"]
-        else:
-            await notes.discard(connection, note["batch"])
-        noted = {"_id": document["_id"], "token": document["token"]}
-        noted["pending"] = {"$exists": True}
-        # This also waits until a majority has what was just done.
-        await connection.update_one(DESTINATIONS, noted, change)
-
-    async def _decided(self, connection: Connection, condition: dict[str, Any]) -> bool:
-        """Whether the step that copies wait for was committed; forces a decision."""
-        tries = 0
-        while True:
-            source = await _read(connection, condition["key"])
-            if source is None or source["token"] != condition["from"]:
-                return source is not None and source["token"] == condition["to"]
-            tries += 1
-            if tries <= PATIENCE_TRIES:
-                await self.pause(PATIENCE_SECONDS)
-                continue
-            # Whoever wanted to commit after this token will find another one.
-            undecided = {"_id": condition["key"], "token": condition["from"]}
-            await connection.update_one(
-                DESTINATIONS, undecided, notes.fence(ObjectId())
-            )
-
-
-def _as_known(view: View) -> dict[str, Any]:
-    """The query for a destination that did not change since it was read."""
-    return {"_id": view.key, "token": view.token}
-
-
-async def _read(connection: Connection, key: Key) -> dict[str, Any] | None:
-    return await connection.read(DESTINATIONS, key, without=("recent",))
-
-
-async def _create(connection: Connection, key: Key, now: int) -> None:
-    token = ObjectId()
-    document = {
-        "_id": key,
-        "owner": ObjectId(),
-        "token": token,
-        "recent": [token],
-        "version": 0,
-        "altered": 0,
-        "next": first_position(now),
-        "total": 0,
-        "claimed": 0,
-        "client": None,
-        "run": 0,
-        "lasting": 0,
-    }
-    with suppress(DuplicateKeyError):
-        await connection.insert(DESTINATIONS, [document])
-    # The insertion did not wait until it lasts; this does.
-    await connection.settle(DESTINATIONS)

@@ -7,7 +7,7 @@ number of times, by anybody, early or late: a part that was done before finds no
 
 from __future__ import annotations
 
-from collections.abc import Coroutine, Iterator
+from collections.abc import Coroutine, Iterable, Iterator
 from contextlib import suppress
 from typing import Any
 
@@ -44,6 +44,11 @@ def key_of(destination: Destination) -> Key:
 def destination_of(key: Key) -> Destination:
     """Whose document has an ``_id``."""
     return Destination(key["project"], Kind(key["kind"]), key["name"])
+
+
+def bytes_of(messages: Iterable[Document]) -> int:
+    """How many bytes the bodies of messages have."""
+    return sum(message["size"] for message in messages)
 
 
 @frozen
@@ -83,6 +88,7 @@ class View:
     next: int
     total: int
     claimed: int
+    bytes: int
     client: str | None
     run: int
     altered: int
@@ -108,8 +114,13 @@ class Move:
     target: Destination
     messages: list[Document]
 
+    @property
+    def bytes(self) -> int:
+        """How many the bodies of the copies have."""
+        return bytes_of(self.messages)
+
     def step(self, view: View) -> Step:
-        """The step that appends them, apart from its count, which is still open."""
+        """The step that appends them, apart from counts, which are still open."""
         for position, message in enumerate(self.messages, view.next):
             message |= {"owner": view.owner, "position": position, "run": position}
         return Step(messages=self.messages, run=view.next)
@@ -122,6 +133,7 @@ class Step:
     :ivar messages: new ones, with their positions.
     :ivar claims: new ones.
     :ivar total: by how much the number of messages grows, without ``move``.
+    :ivar bytes: by how much their bodies grow, without ``move``.
     :ivar sets: ids of messages, and the new values of some of their fields.
     :ivar gone: ids of messages to delete.
     :ivar set_claim: the id of a claim, and new values of its fields.
@@ -140,6 +152,7 @@ class Step:
     run: int | None = None
     total: int = 0
     claimed: int = 0
+    bytes: int = 0
     lasting: int = 0
     sets: list[tuple[list[Any], dict[str, Any]]] = Factory(list)
     gone: list[Any] = Factory(list)
@@ -239,7 +252,7 @@ def commitment(
     if step.placed:
         values |= {"next": step.end, "client": None, "run": step.placed[-1][1]}
     if step.forget:
-        values |= {"owner": ObjectId(), "total": 0, "claimed": 0}
+        values |= {"owner": ObjectId(), "total": 0, "claimed": 0, "bytes": 0}
         values |= {"client": None, "run": 0, "lasting": 0}
     if step.alters:
         values["altered"] = note["version"]
@@ -255,6 +268,7 @@ def commitment(
         update["$unset"] = dict.fromkeys(done - values.keys(), "")
     if not step.forget:
         update["$inc"] |= {"total": step.total, "claimed": step.claimed}
+        update["$inc"]["bytes"] = step.bytes
         update["$max"] = {"lasting": step.lasting}
     return update
 

@@ -56,7 +56,7 @@ class Append(Part):
         self._rows = rows
         self._client = client
         self._also = also
-        self._sizes = [len(row["body"]) for row in (*rows, *(also[1] if also else ()))]
+        self._sizes = [row["size"] for row in (*rows, *(also[1] if also else ()))]
         self.size = sum(self._sizes)
 
     @classmethod
@@ -88,7 +88,7 @@ class Append(Part):
                 "created": stored.message.created,
                 "ttl": stored.message.ttl,
                 "count": stored.message.claim_count,
-                "body": stored.message.body,
+                **_with_size(stored.message.body),
                 **_UNTOUCHED,
             }
             for stored in messages
@@ -121,11 +121,15 @@ def _posted(
             "created": now,
             "ttl": new.ttl,
             "count": 0,
-            "body": new.body,
+            **_with_size(new.body),
             **_UNTOUCHED,
         }
         for new in messages
     ]
+
+
+def _with_size(body: bytes) -> Document:
+    return {"body": body, "size": len(body)}
 
 
 def _delayed_until(moment: int, now: int) -> dict[str, int]:

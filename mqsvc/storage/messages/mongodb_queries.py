@@ -9,14 +9,23 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from mqsvc.messaging.model import Message, Selection, StoredMessage
+from bson import MaxKey
+
+from mqsvc.messaging.model import (
+    NAMEABLE,
+    Destination,
+    Message,
+    Selection,
+    StoredMessage,
+)
 from mqsvc.storage.ids import format_id, parse_id
 from mqsvc.storage.messages.mongodb_commands import Connection, together
-from mqsvc.storage.messages.mongodb_notes import View
+from mqsvc.storage.messages.mongodb_notes import View, destination_of
 from mqsvc.storage.messages.mongodb_schema import (
     CLAIMED,
     CLAIMS,
     DELAYED,
+    DESTINATIONS,
     MESSAGES,
     READY,
     VISIBLE,
@@ -26,7 +35,7 @@ Row = dict[str, Any]
 Source = tuple[str, dict[str, Any]]
 """An index, and a query that it answers."""
 
-WITHOUT_BODY = ("position", "random", "state", "ready", "expires", "claim")
+WITHOUT_BODY = ("position", "random", "state", "ready", "expires", "claim", "size")
 """What says whether a message can be deleted."""
 
 _POSTER = ("position", "run", "client")
@@ -235,6 +244,31 @@ async def ends(
     ]
     oldest, newest = (messages_of(found) for found in await together(*searches))
     return next(iter(oldest), None), next(iter(newest), None)
+
+
+async def bytes_of_project(
+    connection: Connection, project: str
+) -> tuple[int, list[Destination]]:
+    """Bytes of bodies of queues and topics, and where copies still wait.
+
+    What those have is not among the bytes: it depends on other destinations.
+    """
+    # Keys are compared field by field, and this is the first one.
+    behind = {"project": project, "kind": MaxKey()}
+    of_project = {"$gt": {"project": project}, "$lt": behind}
+    copies_wait = {"$gt": ["$pending.condition", None]}
+    counted = {
+        "_id": {"$cond": [copies_wait, "$_id", None]},
+        "bytes": {"$sum": "$bytes"},
+    }
+    found = await connection.grouped(
+        DESTINATIONS,
+        {"_id": of_project, "_id.kind": {"$in": [kind.value for kind in NAMEABLE]}},
+        {"$group": counted},
+        "_id_",
+    )
+    settled = sum(row["bytes"] for row in found if row["_id"] is None)
+    return settled, [destination_of(row["_id"]) for row in found if row["_id"]]
 
 
 async def unswept(connection: Connection, view: View, now: int) -> tuple[int, int]:

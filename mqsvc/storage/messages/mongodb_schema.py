@@ -13,6 +13,7 @@
                     unless they are there already
     next            the position of the next message
     total, claimed  how many messages there are, and are in the state claimed
+    bytes           how many the bodies of its messages have
     client, run     who posted last, and where that run began
     lasting         until when there may be a claim
 
@@ -22,6 +23,7 @@
     state                       see below; HIDDEN is added until it is committed
     ready                       when a delay or a claim ends; 0 in the state ready
     expires, created, ttl, client, run, claim, count, body
+    size                        how many bytes the body has
     changed                     the version of the last commit that changed it
     batch, planned, begun       only while hidden: with what others, for the commit
                                 after which version, and since when

@@ -13,7 +13,12 @@ from mqsvc.storage.messages.mongodb_client import MongoClient
 from mqsvc.storage.messages.mongodb_commands import Connection
 from mqsvc.storage.messages.mongodb_lanes import Lanes
 from mqsvc.storage.messages.mongodb_ledger import Ledger
-from mqsvc.storage.messages.mongodb_notes import Step, View, destination_of
+from mqsvc.storage.messages.mongodb_notes import (
+    Step,
+    View,
+    bytes_of,
+    destination_of,
+)
 from mqsvc.storage.messages.mongodb_schema import (
     CLAIMED,
     CLAIMS,
@@ -84,11 +89,12 @@ class Sweep:
 
         async def plan(connection: Connection, _: View, ids: list[Any]) -> Step:
             rows = await connection.find(
-                MESSAGES, {"_id": {"$in": ids}, **over}, fields=["state"]
+                MESSAGES, {"_id": {"$in": ids}, **over}, fields=["state", "size"]
             )
             return Step(
                 gone=[row["_id"] for row in rows],
                 total=-len(rows),
+                bytes=-bytes_of(rows),
                 claimed=-queries.claimed_states(rows),
             )
 
