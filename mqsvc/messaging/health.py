@@ -16,12 +16,12 @@ from mqsvc.messaging.errors import MessagingError, StoreUnavailable
 from mqsvc.messaging.messages import Messages, View
 from mqsvc.messaging.model import Destination, Kind
 from mqsvc.messaging.placement import all_pools
+from mqsvc.messaging.pulse import Pulse
 from mqsvc.messaging.queues import Queues
 from mqsvc.messaging.records import Records
 from mqsvc.messaging.shield import shielded
 from mqsvc.storage.interfaces import (
     IManagementStore,
-    IMessageStore,
     IPooledMessageStore,
 )
 
@@ -42,23 +42,22 @@ class Health:
     """
 
     _management: IManagementStore
-    _store: IMessageStore
     _pooled: IPooledMessageStore | None
     _records: Records
     _queues: Queues
     _messages: Messages
     _claims: Claims
     _clock: IReactorTime
+    _pulse: Pulse
 
     log = Logger()
 
     async def ping(self) -> None:
-        """Fires when every store answers.
+        """Fires when every store answers, or did a moment ago.
 
         :raise StoreUnavailable: one does not.
         """
-        await self._management.ping()
-        await self._store.ping()
+        await self._pulse.check()
 
     async def report(self) -> dict[str, Any]:
         """Use queues of its own from creation to removal and say how each step went.
@@ -71,7 +70,7 @@ class Health:
     async def _report(self) -> dict[str, Any]:
         status = await self._exercise(None)
         return {
-            "storage_reachable": await self._works(self.ping),
+            "storage_reachable": await self._works(self._pulse.ask),
             "operation_status": status,
         }
 

@@ -8,8 +8,7 @@ it alone. Both take their turn in the order of their coming.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 
 from twisted.internet.defer import Deferred
 
@@ -24,24 +23,40 @@ class Occupancy:
 
     def shared(self, destination: Destination) -> AbstractAsyncContextManager[None]:
         """A time in which the destination stays where it is."""
-        return self._taken(destination, is_alone=False)
+        return _Stay(self._turns, destination, is_alone=False)
 
     def alone(self, destination: Destination) -> AbstractAsyncContextManager[None]:
         """A time in which nobody else shares it or has it alone."""
-        return self._taken(destination, is_alone=True)
+        return _Stay(self._turns, destination, is_alone=True)
 
-    @asynccontextmanager
-    async def _taken(
-        self, destination: Destination, is_alone: bool
-    ) -> AsyncIterator[None]:
-        turns = self._turns.setdefault(destination, _Turns())
-        await turns.take(is_alone)
-        try:
-            yield
-        finally:
-            turns.leave()
-            if turns.are_over:
-                self._turns.pop(destination, None)
+
+class _Stay(AbstractAsyncContextManager[None]):
+    """One turn at a destination, from its beginning to its end."""
+
+    __slots__ = ("_all", "_destination", "_is_alone", "_turns")
+
+    def __init__(
+        self,
+        turns: dict[Destination, _Turns],
+        destination: Destination,
+        is_alone: bool,
+    ) -> None:
+        self._all = turns
+        self._destination = destination
+        self._is_alone = is_alone
+
+    async def __aenter__(self) -> None:
+        turns = self._all.get(self._destination)
+        if turns is None:
+            turns = self._all[self._destination] = _Turns()
+        self._turns = turns
+        if not turns.take_at_once(self._is_alone):
+            await turns.take(self._is_alone)
+
+    async def __aexit__(self, *_: object) -> None:
+        self._turns.leave()
+        if self._turns.are_over:
+            self._all.pop(self._destination, None)
 
 
 class _Turns:
@@ -57,6 +72,13 @@ class _Turns:
     def are_over(self) -> bool:
         """Whether nobody is there, or waits."""
         return not (self._sharing or self._is_alone or self._line)
+
+    def take_at_once(self, is_alone: bool) -> bool:
+        """Take a turn if nobody is in the way; gives whether it was taken."""
+        if is_alone or self._is_alone or self._line:
+            return False
+        self._sharing += 1
+        return True
 
     def take(self, is_alone: bool) -> Deferred[None]:
         """Fires when it is one's turn; cancelling it leaves the line."""

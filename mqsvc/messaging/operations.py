@@ -20,6 +20,7 @@ from mqsvc.messaging.messages import Messages
 from mqsvc.messaging.model import JsonObject
 from mqsvc.messaging.occupancy import Occupancy
 from mqsvc.messaging.pools import Pools
+from mqsvc.messaging.pulse import Pulse
 from mqsvc.messaging.queues import Queues
 from mqsvc.messaging.records import Records
 from mqsvc.messaging.relocation import Relocation
@@ -101,8 +102,8 @@ class Operations:
                 check_subscriber or _accept,
             ),
             health=Health(
-                *(management, messages, pooled, records),
-                *(queues, posts, claims, clock),
+                *(management, pooled, records, queues, posts, claims, clock),
+                Pulse(management, messages, clock),
             ),
             waiting=waiting,
             bus=bus,

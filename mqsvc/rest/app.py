@@ -1,41 +1,33 @@
-"""The HTTP API as a Klein app; the only file that knows Klein's habits.
+"""The HTTP API as a Klein app.
 
-Klein only finds the route: methods, errors and bodies are handled by
+Klein has the table of routes: methods, errors and bodies are handled by
 :mod:`~mqsvc.rest.route`, since the contract orders the checks in its own way.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from attrs import frozen
 from klein import Klein
-from klein.resource import KleinResource
 from twisted.internet.interfaces import IReactorTime
-from twisted.python.failure import Failure
 from twisted.web.iweb import IRequest
-from twisted.web.resource import Resource
-from twisted.web.server import NOT_DONE_YET, Request
-from werkzeug.exceptions import HTTPException
 
 from mqsvc.access.guard import Guard
 from mqsvc.clock import milliseconds
-from mqsvc.messaging.errors import InvalidHeader
 from mqsvc.messaging.limits import Limits
 from mqsvc.messaging.model import NAMEABLE
 from mqsvc.messaging.operations import Operations
 from mqsvc.notification.deliveries import Deliveries
-from mqsvc.rest.answer import Answer, write
 from mqsvc.rest.claims import ClaimResource
 from mqsvc.rest.cors import CORS
 from mqsvc.rest.flavors import FlavorResource
+from mqsvc.rest.front import Front
 from mqsvc.rest.home import HomeResource
 from mqsvc.rest.messages import MessageResource
 from mqsvc.rest.node import NodeResource
 from mqsvc.rest.pools import PoolResource
 from mqsvc.rest.probes import ProbeResource
-from mqsvc.rest.problems import refuse
 from mqsvc.rest.queues import QueueResource
 from mqsvc.rest.route import Entrance, Route
 from mqsvc.rest.shapes import Shapes
@@ -43,13 +35,6 @@ from mqsvc.rest.subscriptions import SubscriptionResource
 
 LEAST_KEPT = 1024 * 1024
 """Bytes of a body that are kept for operations which set no bound themselves."""
-
-_METHODS = frozenset(
-    b"GET HEAD POST PUT PATCH DELETE OPTIONS TRACE CONNECT "
-    b"COPY LOCK MKCOL MOVE PROPFIND PROPPATCH UNLOCK REPORT CHECKIN CHECKOUT "
-    b"UNCHECKIN UPDATE VERSION-CONTROL".split()
-)
-"""What HTTP and its extensions know; anything else is no request at all."""
 
 
 @frozen
@@ -103,14 +88,15 @@ def make_api(
         routes += SubscriptionResource(
             operations.subscriptions, deliveries, shapes
         ).routes(kind)
-    app = _make_app(routes, Entrance(guard))
+    entrance = Entrance(guard)
+    app = _make_app(routes, entrance)
     largest = max(limits.max_messages_post_size, limits.max_queue_metadata, LEAST_KEPT)
 
     def finish() -> None:
         guard.turns.finish()
         operations.waiting.finish()
 
-    return API(Front(app, cors), largest, finish)
+    return API(Front(app, entrance, cors), largest, finish)
 
 
 def _administration(operations: Operations) -> list[Route]:
@@ -130,11 +116,6 @@ def _make_app(routes: Sequence[Route], entrance: Entrance) -> Klein:
     for route in routes:
         _add(app, entrance, route)
 
-    @app.handle_errors(HTTPException)
-    async def unknown(request: IRequest, failure: Failure) -> bytes:
-        # Methods are not Klein's business here, so nothing else can be wrong.
-        return await entrance.refuse_unknown(request)
-
     return app
 
 
@@ -150,36 +131,3 @@ def _add(app: Klein, entrance: Entrance, route: Route) -> None:
             return await entrance.serve(route, request, {"destination": ""})
 
         app.route(f"{collection}/", endpoint=f"{collection}/")(serve_unnamed)
-
-
-class Front(Resource):
-    """In front of Klein: what it would answer in a form of its own."""
-
-    isLeaf = True
-
-    def __init__(self, app: Klein, cors: CORS) -> None:
-        super().__init__()
-        self._klein = KleinResource(app)
-        self._cors = cors
-
-    def render(self, request: Request) -> Any:
-        """See :class:`twisted.web.resource.IResource`."""
-        if self._cors.apply(request):
-            return write(request, Answer(200))
-        if request.method not in _METHODS:
-            return refuse(
-                request, InvalidHeader("Bad request", "There is no such method.")
-            )
-        # Klein would refuse names that are none, in a way of its own; nothing here
-        # depends on the name.
-        request.setHost(b"localhost", 80)
-        segments = request.postpath or []
-        try:
-            b"/".join(segments).decode()
-        except UnicodeError:
-            return refuse(request, InvalidHeader("Bad request", "The path is no text."))
-        if len(segments) > 1 and not segments[0]:
-            # A client whose base URL ends with a slash.
-            del segments[0]
-        self._klein.render(request)
-        return NOT_DONE_YET

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from typing import Any
-from urllib.parse import parse_qsl, urlencode
+from urllib.parse import parse_qsl, quote_plus
 
 from mqsvc.messaging.errors import InvalidParameter
 
@@ -91,9 +91,16 @@ def next_links(path: str, parameters: Mapping[str, Any]) -> list[dict[str, str]]
 
     :param parameters: what the client gave, and the marker.
     """
-    given = {
-        name: str(value).lower() if isinstance(value, bool) else value
+    given = [
+        f"{_escaped(name)}={_escaped(value)}"
         for name, value in parameters.items()
         if value is not None
-    }
-    return [{"rel": "next", "href": f"{path}?{urlencode(given)}"}]
+    ]
+    return [{"rel": "next", "href": f"{path}?{'&'.join(given)}"}]
+
+
+def _escaped(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    text = str(value)
+    return text if text.isascii() and text.isalnum() else quote_plus(text)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from uuid import uuid4
-
 from twisted.internet.interfaces import IReactorTime
 
+from mqsvc.rest.answer import new_request_id
 from mqsvc.rest.app import API
 from mqsvc.wire import codec
 from mqsvc.wire.http import HTTPFactory
@@ -33,9 +32,9 @@ class APIServer(HTTPFactory):
     def refusal(self, refusal: Refusal) -> bytes:
         """An answer of this API has an id even where there was no request."""
         head, _, rest = super().refusal(refusal).partition(b"\r\n")
-        return b"%b\r\nx-openstack-request-id: req-%b\r\n%b" % (
+        return b"%b\r\nx-openstack-request-id: %b\r\n%b" % (
             head,
-            str(uuid4()).encode(),
+            new_request_id().encode(),
             rest,
         )
 

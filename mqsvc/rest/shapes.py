@@ -27,18 +27,23 @@ class Shapes:
 
     def messages(self, messages: Iterable[Message], path: str) -> list[dict[str, Any]]:
         """Messages of the destination with this path."""
-        return [self.message(message, path) for message in messages]
+        now = self._now()
+        return [self._message(message, path, now) for message in messages]
 
     def message(self, message: Message, path: str) -> dict[str, Any]:
-        """One message. No further keys: clients make keyword arguments of them."""
+        """One message of the destination with this path."""
+        return self._message(message, path, self._now())
+
+    def _message(self, message: Message, path: str, now: int) -> dict[str, Any]:
+        # No further keys: clients make keyword arguments of them.
         claim = "" if message.claim_id is None else f"?claim_id={message.claim_id}"
         return {
             "id": message.id,
             "href": f"{path}/messages/{message.id}{claim}",
             "ttl": message.ttl,
-            "age": self.age(message.created),
+            "age": _age(message.created, now),
             "body": codec.Encoded(message.body),
-            **self._checksum(message),
+            **(self._checksum(message) if self._checksums else {}),
         }
 
     def popped(self, message: Message) -> dict[str, Any]:
@@ -71,7 +76,7 @@ class Shapes:
 
     def age(self, created: int) -> int:
         """Whole seconds since a moment."""
-        return max(self._now() - created, 0) // 1000
+        return _age(created, self._now())
 
     def _checksum(self, message: Message) -> dict[str, str]:
         if not self._checksums or message.body == b"null":
@@ -80,6 +85,10 @@ class Shapes:
         text = json.dumps(codec.decode(message.body))
         digest = hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()
         return {"checksum": f"MD5:{digest}"}
+
+
+def _age(created: int, now: int) -> int:
+    return max(now - created, 0) // 1000
 
 
 def timestamp(moment: int) -> str:

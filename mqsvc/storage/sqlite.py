@@ -19,6 +19,7 @@ from attrs import frozen
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.interfaces import IReactorFromThreads
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from mqsvc.messaging.errors import StoreUnavailable
 from mqsvc.storage.errors import SchemaTooNew, StoreOpenError
@@ -127,12 +128,20 @@ class _Outcome:
     answer: Deferred[Any]
     result: Any = None
     error: Exception | None = None
+    cause: Failure | None = None
+
+    def log(self) -> None:
+        if self.cause is not None:
+            _JobThread.log.failure("An operation failed", self.cause)
 
     def deliver(self) -> None:
         if self.error is None:
             self.answer.callback(self.result)
         else:
             self.answer.errback(self.error)
+
+
+Attempt = Callable[[sqlite3.Connection, _Call[Any]], _Outcome]
 
 
 class _JobThread:
@@ -228,32 +237,62 @@ class Reader(_JobThread):
     def _transact(
         self, connection: sqlite3.Connection, group: list[_Call[Any]]
     ) -> list[_Outcome]:
-        connection.execute("BEGIN")
-        outcomes = [_attempt(connection, call) for call in group]
-        connection.execute("COMMIT")
-        return outcomes
+        return _together(connection, group, "BEGIN", _attempt)
 
 
 class Writer(_JobThread):
-    """Runs jobs that write, each whole or not at all; answers after the fsync."""
+    """Runs jobs that write, each whole or not at all; answers after the fsync.
+
+    A savepoint for each job would cost as much as its statements. So a group begins
+    without them: only when a job fails that has already changed something, all are
+    done again, with a savepoint each. Jobs may therefore run twice.
+    """
 
     def _transact(
         self, connection: sqlite3.Connection, group: list[_Call[Any]]
     ) -> list[_Outcome]:
-        connection.execute("BEGIN IMMEDIATE")
-        outcomes = [self._attempt_alone(connection, call) for call in group]
-        connection.execute("COMMIT")
-        return outcomes
+        begin = "BEGIN IMMEDIATE"
+        try:
+            return _together(connection, group, begin, _attempt_harmlessly)
+        except _MustBeUndone:
+            connection.execute("ROLLBACK")
+        return _together(connection, group, begin, _attempt_in_savepoint)
 
-    def _attempt_alone(
-        self, connection: sqlite3.Connection, call: _Call[Any]
-    ) -> _Outcome:
-        connection.execute("SAVEPOINT job")
-        outcome = _attempt(connection, call)
-        if outcome.error is not None:
-            connection.execute("ROLLBACK TO job")
-        connection.execute("RELEASE job")
-        return outcome
+
+def _together(
+    connection: sqlite3.Connection,
+    group: list[_Call[Any]],
+    begin: str,
+    attempt: Attempt,
+) -> list[_Outcome]:
+    """Do all jobs of a group in one transaction."""
+    connection.execute(begin)
+    outcomes = [attempt(connection, call) for call in group]
+    connection.execute("COMMIT")
+    for outcome in outcomes:
+        outcome.log()
+    return outcomes
+
+
+class _MustBeUndone(Exception):
+    """A job that failed has changed something."""
+
+
+def _attempt_harmlessly(connection: sqlite3.Connection, call: _Call[Any]) -> _Outcome:
+    before = connection.total_changes
+    outcome = _attempt(connection, call)
+    if outcome.error is not None and connection.total_changes != before:
+        raise _MustBeUndone
+    return outcome
+
+
+def _attempt_in_savepoint(connection: sqlite3.Connection, call: _Call[Any]) -> _Outcome:
+    connection.execute("SAVEPOINT job")
+    outcome = _attempt(connection, call)
+    if outcome.error is not None:
+        connection.execute("ROLLBACK TO job")
+    connection.execute("RELEASE job")
+    return outcome
 
 
 def _attempt(connection: sqlite3.Connection, call: _Call[Any]) -> _Outcome:
@@ -263,8 +302,7 @@ def _attempt(connection: sqlite3.Connection, call: _Call[Any]) -> _Outcome:
         if not connection.in_transaction:
             # SQLite gave up the whole transaction, so the whole group has failed.
             raise
-        _JobThread.log.failure("An operation failed")
-        return _Outcome(call.answer, error=StoreUnavailable())
+        return _Outcome(call.answer, error=StoreUnavailable(), cause=Failure())
     except Exception as error:  # noqa: BLE001 - a bug fails its caller, not the group
         return _Outcome(call.answer, error=error)
 

@@ -15,7 +15,8 @@ MAX_DEPTH = 256
 """Levels of arrays and objects; the outermost one counts."""
 
 _INT64 = range(-(2**63), 2**63)
-_MAYBE_WIDE_INTEGER = re.compile(rb"[0-9]{19}")
+_DIGITS_AS_ZEROS = bytes.maketrans(b"123456789", b"0" * 9)
+_MAYBE_WIDE_INTEGER = b"0" * 19
 # An unfinished string counts to the end, or each of its quotes would be tried anew.
 _STRING = re.compile(rb'"(?:[^"\\]|\\.)*"?', re.DOTALL)
 _BRACKET = re.compile(rb"[\[\]{}]")
@@ -42,7 +43,8 @@ def decode(raw: bytes) -> Any:
         value = _decoder.decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise CodecError(str(error)) from error
-    if _MAYBE_WIDE_INTEGER.search(raw):
+    # Many times as fast as a regular expression.
+    if _MAYBE_WIDE_INTEGER in raw.translate(_DIGITS_AS_ZEROS):
         _check_integers(value)
     return value
 
