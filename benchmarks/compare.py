@@ -192,7 +192,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--json", type=Path, help="write the figures here")
     parser.add_argument("--chart", type=Path, help="draw the ratios here, as SVG")
     parser.add_argument("scenario", nargs="*", default=DEFAULT_SCENARIOS)
-    options = parser.parse_args(arguments)
+    options = parser.parse_intermixed_args(arguments)
     if unknown := set(options.scenario) - set(SCENARIOS):
         parser.error(f"no such scenario: {', '.join(sorted(unknown))}")
     if unknown := set(options.servers) - set(shapes("", 1)):

@@ -131,7 +131,7 @@ class Reports(SynchronousTestCase):
         options = ["--json", str(files[0]), "--chart", str(files[1]), "--share", "0.5"]
         with redirect_stdout(printed):
             code = load.main(
-                [measured().target().url, "ping", "--seconds", str(MOMENT), *options]
+                [measured().target().url, "--seconds", str(MOMENT), *options, "ping"]
             )
         report = json.loads(files[0].read_text())
         self.assertEqual(code, 0)
