@@ -12,7 +12,8 @@ import os
 import statistics
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -28,6 +29,10 @@ from benchmarks.servers import Server, default_venv, shapes
 DEFAULT_SCENARIOS = [
     name for name in SCENARIOS if name not in ("list-100k", "list-behind-20k")
 ]
+LONGEST_AFTERMATH = 60.0
+LOOK_SECONDS = 0.2
+BUSY_SHARE = 0.2
+"""Of a core, that servers at rest need together at most."""
 
 
 @dataclass(frozen=True)
@@ -95,6 +100,8 @@ def compare(
         }
         for _ in range(options.rounds):
             for name, each in prepared.items():
+                each.prepare()
+                settle(servers.values())
                 run = _run(scenario, each, servers[name], options.seconds)
                 runs.setdefault(name, []).append(run)
     rates = {
@@ -107,8 +114,24 @@ def compare(
     ]
 
 
+def settle(servers: Collection[Server]) -> None:
+    """Return when no server works any more on what it was asked before.
+
+    One that is slow goes on after its clients have left, and would slow the next one.
+    """
+    deadline = time.monotonic() + LONGEST_AFTERMATH
+    burnt, is_busy = _burnt(servers), True
+    while is_busy and time.monotonic() < deadline:
+        time.sleep(LOOK_SECONDS)
+        before, burnt = burnt, _burnt(servers)
+        is_busy = burnt - before > BUSY_SHARE * LOOK_SECONDS
+
+
+def _burnt(servers: Collection[Server]) -> float:
+    return sum(each.cpu() for each in servers)
+
+
 def _run(name: str, scenario: Scenario, server: Server, seconds: float) -> Figures:
-    scenario.prepare()
     run = Run(scenario.roles(None))
     tally = run.measure(seconds, scenario.warm_up, server.cpu)
     return figures(name, scenario.unit, tally)
