@@ -266,7 +266,8 @@ class Writer(_JobThread):
         try:
             return _together(connection, group, begin, _attempt_harmlessly)
         except _MustBeUndone:
-            connection.execute("ROLLBACK")
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
         return _together(connection, group, begin, _attempt_in_savepoint)
 
 
@@ -292,8 +293,10 @@ class _MustBeUndone(Exception):
 def _attempt_harmlessly(connection: sqlite3.Connection, call: _Call[Any]) -> _Outcome:
     before = connection.total_changes
     outcome = _attempt(connection, call)
-    if outcome.error is not None and connection.total_changes != before:
-        raise _MustBeUndone
+    if outcome.error is not None:
+        is_changed = connection.total_changes != before
+        if is_changed or not connection.in_transaction:
+            raise _MustBeUndone
     return outcome
 
 
