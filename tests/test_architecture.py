@@ -15,11 +15,12 @@ PLUGIN = CHECKOUT / "twisted" / "plugins" / "mqsvc_plugin.py"
 LONGEST_MODULE = 500
 LONGEST_FUNCTION = 60
 
-EVERYBODY = ("mqsvc.__version__", "mqsvc.clock")
+EVERYBODY = ("mqsvc.__version__", "mqsvc.clock", "mqsvc.entropy")
 """What all but ``wire`` may import."""
 
 MAY_IMPORT = {
     "mqsvc.clock": (),
+    "mqsvc.entropy": (),
     "mqsvc.wire": ("mqsvc.wire",),
     "mqsvc.bus": ("mqsvc.messaging.model",),
     "mqsvc.storage": (

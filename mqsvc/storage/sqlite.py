@@ -153,6 +153,7 @@ class _JobThread:
         self._path = path
         self._reactor = reactor
         self._calls: SimpleQueue[_Call[Any] | None] = SimpleQueue()
+        self._collected: list[_Call[Any]] = []
         self._connection: sqlite3.Connection | None = None
         self._is_running = False
         self._stopped: Deferred[None] | None = None
@@ -168,6 +169,7 @@ class _JobThread:
             return succeed(None)
         self._is_running = False
         self._stopped = Deferred()
+        self._hand_over()
         self._calls.put(None)
         return self._stopped
 
@@ -176,8 +178,17 @@ class _JobThread:
         if not self._is_running:
             return fail(StoreUnavailable())
         answer: Deferred[Result] = Deferred()
-        self._calls.put(_Call(job, answer))
+        if not self._collected:
+            # With the first job the thread would wake up and take the interpreter
+            # from who brings the others: all of one turn of the reactor go together.
+            self._reactor.callLater(0, self._hand_over)
+        self._collected.append(_Call(job, answer))
         return answer
+
+    def _hand_over(self) -> None:
+        collected, self._collected = self._collected, []
+        for call in collected:
+            self._calls.put(call)
 
     def _work(self) -> None:
         running = True
@@ -255,7 +266,8 @@ class Writer(_JobThread):
         try:
             return _together(connection, group, begin, _attempt_harmlessly)
         except _MustBeUndone:
-            connection.execute("ROLLBACK")
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
         return _together(connection, group, begin, _attempt_in_savepoint)
 
 
@@ -281,8 +293,10 @@ class _MustBeUndone(Exception):
 def _attempt_harmlessly(connection: sqlite3.Connection, call: _Call[Any]) -> _Outcome:
     before = connection.total_changes
     outcome = _attempt(connection, call)
-    if outcome.error is not None and connection.total_changes != before:
-        raise _MustBeUndone
+    if outcome.error is not None:
+        is_changed = connection.total_changes != before
+        if is_changed or not connection.in_transaction:
+            raise _MustBeUndone
     return outcome
 
 

@@ -31,6 +31,25 @@ class HealthTests(OperationsTestCase):
             (["ping"], ["ping"]), (self.management.calls, self.messages.calls)
         )
 
+    def test_ping_soon_after(self) -> None:
+        """Stores that answered are not asked again until half a second has passed."""
+        self.done(self.operations.health.ping())
+        self.clock.advance(0.4)
+        self.done(self.operations.health.ping())
+        self.assertEqual(["ping"], self.messages.calls)
+        self.clock.advance(0.1)
+        self.done(self.operations.health.ping())
+        self.assertEqual(["ping"] * 2, self.messages.calls)
+
+    def test_ping_after_failure(self) -> None:
+        """A failure is not remembered, and a success before it is forgotten."""
+        self.done(self.operations.health.ping())
+        self.clock.advance(0.5)
+        self.messages.broken = {"ping"}
+        self.fails(StoreUnavailable, self.operations.health.ping())
+        self.messages.broken = set()
+        self.done(self.operations.health.ping())
+
     def test_one_store_down(self) -> None:
         """A ping fails when either store does not answer."""
         for store in (self.management, self.messages):
