@@ -30,6 +30,7 @@ class Address:
     :ivar write_concern: acknowledged by a majority, and in its journal, unless the
         URI says otherwise.
     :ivar patience: milliseconds to look for a server at the start.
+    :ivar connections: how many the URI allows; none is for the store to say.
     """
 
     uri: str = field(repr=False)
@@ -40,6 +41,7 @@ class Address:
     mechanism: str
     write_concern: dict[str, Any]
     patience: int
+    connections: int | None
 
     @property
     def read_concern(self) -> dict[str, str]:
@@ -77,6 +79,8 @@ def read_uri(uri: str) -> Address:
             "wtimeout": options.get("wtimeoutms", 10_000),
         },
         patience=options.get("serverselectiontimeoutms", 10_000),
+        # Zero is no limit.
+        connections=options.get("maxpoolsize") or None,
     )
 
 

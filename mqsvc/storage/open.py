@@ -64,8 +64,8 @@ MESSAGE_OPTIONS: Mapping[str, Collection[str]] = {
     "mongodb": frozenset(
         {
             *("authmechanism", "authsource", "connecttimeoutms", "journal"),
-            *("replicaset", "serverselectiontimeoutms", "sockettimeoutms"),
-            *("w", "wtimeoutms"),
+            *("maxpoolsize", "replicaset", "serverselectiontimeoutms"),
+            *("sockettimeoutms", "w", "wtimeoutms"),
             # Refused by the driver, and not to be left out in silence.
             *("readpreference", "ssl", "tls"),
         }

@@ -28,12 +28,13 @@ class ServerProcess:
     """A server program with a port and a directory that outlive its process.
 
     :param name: for messages, and the name of the directory.
+    :param place: where the directory is made; none is where temporary files are.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, place: str | None = None) -> None:
         self.name = name
         self.port = free_port()
-        self.directory = Path(tempfile.mkdtemp(prefix=f"mqsvc-{name}-"))
+        self.directory = Path(tempfile.mkdtemp(prefix=f"mqsvc-{name}-", dir=place))
         self._process: subprocess.Popen[bytes] | None = None
 
     def command(self) -> Sequence[str]:

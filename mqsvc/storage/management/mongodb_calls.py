@@ -58,7 +58,8 @@ class Calls:
 
     def start(self) -> None:
         """Connect, and take calls from now on."""
-        self._pool = Connections(self._address, CONNECTIONS, self._clock)
+        size = min(self._address.connections or CONNECTIONS, CONNECTIONS)
+        self._pool = Connections(self._address, size, self._clock)
 
     def stop(self) -> Deferred[None]:
         """Take no more calls; fires when those underway are done."""

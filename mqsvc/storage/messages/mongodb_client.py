@@ -23,7 +23,7 @@ from mqsvc.storage.mongodb_connections import Connections
 from mqsvc.storage.mongodb_uri import Address
 
 POOL_SIZE = 12
-"""Connections to the primary. A server runs the commands of one in their order."""
+"""Connections to the primary at most. A server runs the commands of one in order."""
 
 
 @frozen
@@ -62,7 +62,8 @@ class MongoClient:
     def start(self) -> None:
         """Begin to connect, and go on until it works."""
         self._prepared = False
-        self._pool = Connections(self._address, POOL_SIZE, self._clock)
+        size = min(self._address.connections or POOL_SIZE, POOL_SIZE)
+        self._pool = Connections(self._address, size, self._clock)
 
     async def stop(self) -> None:
         """Disconnect."""
