@@ -21,7 +21,7 @@ EVERYBODY = ("mqsvc.__version__", "mqsvc.clock")
 MAY_IMPORT = {
     "mqsvc.clock": (),
     "mqsvc.wire": ("mqsvc.wire",),
-    "mqsvc.bus": ("mqsvc.messaging.model",),
+    "mqsvc.bus": ("mqsvc.bus", "mqsvc.messaging.model"),
     "mqsvc.storage": (
         *("mqsvc.storage", "mqsvc.messaging.model", "mqsvc.messaging.errors"),
         *EVERYBODY,
