@@ -19,6 +19,7 @@ from mqsvc import __version__
 from mqsvc.access.audit import AuditLog
 from mqsvc.access.guard import Guard
 from mqsvc.access.turns import Turns
+from mqsvc.bus import Bus
 from mqsvc.clock import milliseconds
 from mqsvc.config import ConfigError, Settings, load
 from mqsvc.messaging.operations import Operations
@@ -265,7 +266,7 @@ def _opened(
     clock: IReactorTime,
 ) -> Opened:
     """The stores, and in front of them encryption, outbox and message filters."""
-    backends = open_backends(settings, directory.path, reactor, clock)
+    backends = open_backends(settings, directory.path, reactor, clock, Bus())
     sealed = Encryption(backends.messages, keys)
     notifying = make_notifying(settings, backends, sealed, reactor, clock)
     pipeline, tables = settings.storage.message_pipeline, settings.stages.by_name

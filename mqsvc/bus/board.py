@@ -123,6 +123,11 @@ class Board:
         self._words[0] = _random_bits(_WORD_BITS)
 
     @property
+    def is_private(self) -> bool:
+        """Whether no other process can look at it."""
+        return not isinstance(self._memory, mmap.mmap)
+
+    @property
     def identity(self) -> int:
         """The same for all processes that look at this board, and for no others."""
         return self._words[0]

@@ -9,7 +9,7 @@ from twisted.internet.defer import DeferredLock
 from twisted.internet.interfaces import IReactorTime
 
 from mqsvc.bus import Bus
-from mqsvc.clock import Now, milliseconds
+from mqsvc.clock import milliseconds
 from mqsvc.messaging.audience import Audience
 from mqsvc.messaging.claims import Claims
 from mqsvc.messaging.dead_letters import DeadLetters
@@ -23,7 +23,6 @@ from mqsvc.messaging.pools import Pools
 from mqsvc.messaging.pulse import Pulse
 from mqsvc.messaging.queues import Queues
 from mqsvc.messaging.records import Records
-from mqsvc.messaging.relocation import Relocation
 from mqsvc.messaging.subscriptions import CheckSubscriber, Subscriptions
 from mqsvc.messaging.volume import Volume
 from mqsvc.messaging.waiting import Waiting
@@ -74,21 +73,18 @@ class Operations:
         """The operations over a pair of stores.
 
         :param records: those of the management store; with a placement where there is
-            a pooled store, and without one where there is none.
+            a pooled store, and without one where there is none. Signals go by its bus.
         :param pooled: what takes destinations to their pools, somewhere below
             ``messages``; without it there are no pools.
         :param can_encrypt: whether the message store has a key.
         :param audience: learns of new subscriptions.
         :param check_subscriber: accepts new subscribers; without it all are accepted.
         """
-        now, bus, occupancy = milliseconds(clock), Bus(), Occupancy()
+        now, bus, occupancy = milliseconds(clock), records.bus, Occupancy()
         waiting = Waiting(messages, bus, clock)
         letters = DeadLetters(messages, records, occupancy, bus, now, can_encrypt)
         on_messages = (messages, records, waiting, bus, limits, now, occupancy)
-        queues = Queues(
-            *(management, messages, records, limits, now, occupancy),
-            _relocation(records, messages, occupancy, now),
-        )
+        queues = Queues(management, messages, records, limits, now, occupancy)
         volume = Volume(records.quotas.max_stored_bytes, messages, clock)
         posts = Messages(*on_messages, can_encrypt, volume)
         claims = Claims(*on_messages, letters)
@@ -98,7 +94,7 @@ class Operations:
             claims=claims,
             subscriptions=Subscriptions(
                 *(management, records, limits, now, SystemRandom().getrandbits),
-                audience or Audience(management, now),
+                audience or Audience(management, now, bus),
                 check_subscriber or _accept,
             ),
             health=Health(
@@ -113,14 +109,6 @@ class Operations:
 
 async def _accept(subscriber: str, options: JsonObject) -> None:
     """Accept whatever it is."""
-
-
-def _relocation(
-    records: Records, messages: IMessageStore, occupancy: Occupancy, now: Now
-) -> Relocation | None:
-    if records.placement is None:
-        return None
-    return Relocation(records, records.placement, messages, occupancy, now)
 
 
 def _administration(

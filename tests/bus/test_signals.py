@@ -42,9 +42,9 @@ class BusTests(SynchronousTestCase):
     def test_posted(self) -> None:
         """Who listens is told what was posted, where that is known."""
         heard: list[object] = []
-        self.assertFalse(self.bus.is_heard(QUEUE))
+        self.assertFalse(self.bus.takes_posted(QUEUE))
         self.bus.subscribe(QUEUE, heard.append)
-        self.assertTrue(self.bus.is_heard(QUEUE))
+        self.assertTrue(self.bus.takes_posted(QUEUE))
         message = Message("1", b"{}", 60, 0)
         self.bus.publish(QUEUE, [message])
         self.bus.publish(QUEUE)
