@@ -142,6 +142,11 @@ class Board:
         """What is in a slot was changed; to be told when the change can be seen."""
         self._words[1 + slot] = _random_bits(_WORD_BITS)
 
+    def all_changed(self) -> None:
+        """Anything may have been changed."""
+        for slot in range(SLOTS):
+            self.changed(slot)
+
     # Interest.
 
     def count(self, slot: int, change: int) -> None:
@@ -169,8 +174,7 @@ class Board:
         taken as changed.
         """
         self._erase(row)
-        for slot in range(SLOTS):
-            self.changed(slot)
+        self.all_changed()
 
     def _erase(self, row: int) -> None:
         begin = _row_begins(row)

@@ -29,7 +29,7 @@ class News:
 
     :ivar destinations: those that may have something new.
     :ivar slots: of the board, where something was changed.
-    :ivar is_all: whether any destination may have something new.
+    :ivar is_all: whether anything may be new, or changed.
     """
 
     destinations: Sequence[Destination] = ()
@@ -46,14 +46,15 @@ class News:
 
 
 class Link(Protocol):
-    """A way to other processes. None of its methods fails or waits.
+    """A way to other processes. None of its methods fails or waits."""
 
-    :ivar is_up: whether what others send comes here.
-    :ivar shares_board: whether those others look at the same board.
-    """
+    @property
+    def is_up(self) -> bool:
+        """Whether what others send comes here."""
 
-    is_up: bool
-    shares_board: bool
+    @property
+    def shares_board(self) -> bool:
+        """Whether those others look at the same board."""
 
     def wants(self, destination: Destination) -> bool:
         """Whether anybody there may want to hear of a destination."""

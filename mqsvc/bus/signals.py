@@ -66,8 +66,11 @@ class Bus:
 
         :param posted: the messages that just came, where they can be read already.
         """
+        if not self._links:
+            self._call(destination, posted)
+            return
         # Where others post too, these need not be the next ones.
-        self._call(destination, () if self._links else posted)
+        self._call(destination, ())
         if any(link.wants(destination) for link in self._links):
             self._send_soon()
             self._destinations[destination] = None
@@ -97,8 +100,10 @@ class Bus:
         return unsubscribe
 
     def _call(self, destination: Destination, posted: Sequence[Message]) -> None:
-        for callback in list(self._callbacks.get(destination, {}).values()):
-            callback(posted)
+        callbacks = self._callbacks.get(destination)
+        if callbacks is not None:
+            for callback in list(callbacks.values()):
+                callback(posted)
 
     # What is remembered.
 
@@ -145,14 +150,25 @@ class Bus:
         return all(link.is_up for link in self._links)
 
     def connect(self, link: Link) -> None:
-        """Let others hear, too."""
+        """Let others hear, too.
+
+        :param link: is used from the next signal on, be it started or not.
+        """
         self._links.append(link)
 
     def hear(self, news: News) -> None:
         """Another process tells something."""
+        if news.is_all:
+            self.board.all_changed()
+            self.call_all()
         for slot in news.slots:
             self.board.changed(slot)
-        for destination in list(self._callbacks) if news.is_all else news.destinations:
+        for destination in news.destinations:
+            self._call(destination, ())
+
+    def call_all(self) -> None:
+        """Let everybody look: something may have come unheard, or may from now on."""
+        for destination in list(self._callbacks):
             self._call(destination, ())
 
     def _send_soon(self) -> None:
