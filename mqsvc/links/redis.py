@@ -58,6 +58,7 @@ class RedisLine:
             await listener.ask("SUBSCRIBE", self._channel)
             begin()
             await over
+            raise Lost("the connection was lost")
         finally:
             self._speaker = None
             for each in conversations:
@@ -73,7 +74,7 @@ class RedisLine:
     ) -> Conversation:
         def lose() -> None:
             if not over.called:
-                over.errback(Lost("the connection was lost"))
+                over.callback(None)
 
         factory = Factory.forProtocol(lambda: Conversation(self._reactor, hear, lose))
         factory.noisy = False

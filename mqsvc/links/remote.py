@@ -90,8 +90,13 @@ class RemoteLink(Service):
     def stopService(self) -> Deferred[None]:
         """Disconnect."""
         super().stopService()
+        return Deferred.fromCoroutine(self._stop())
+
+    async def _stop(self) -> None:
+        # What follows the line may be just what called this.
+        await deferLater(self._reactor, 0)
         self._following.cancel()
-        return self._following
+        await self._following
 
     async def _stay_connected(self) -> None:
         pause = FIRST_PAUSE
