@@ -140,6 +140,11 @@ class Bus:
         return self.board.is_private and self._remembered == inf
 
     @property
+    def is_late(self) -> bool:
+        """Whether something remembered may be wrong for a while."""
+        return 0 < self._remembered < inf
+
+    @property
     def has_links(self) -> bool:
         """Whether there are ways to other processes."""
         return bool(self._links)
