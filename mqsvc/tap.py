@@ -25,7 +25,6 @@ from mqsvc.clock import milliseconds
 from mqsvc.config import ConfigError, Settings, load
 from mqsvc.links.opening import make_bus
 from mqsvc.messaging.operations import Operations
-from mqsvc.messaging.recheck import Recheck
 from mqsvc.notifying import Notifying, make_notifying
 from mqsvc.service import DataDirectory, Listener, Root, parse_endpoint
 from mqsvc.storage.encryption import Encryption
@@ -206,10 +205,7 @@ def make_root(
     both = (backends.management, messages)
     sweeper = Sweeper(both, clock)
     services = [*both, *connected.services, sweeper, notifying.dispatcher]
-    if connected.bus.is_late:
-        seconds = settings.record_cache_time
-        services.append(Recheck(backends.records, clock, seconds))
-    services += gated.services
+    services += [*operations.services, *gated.services]
     return Root(directory, services, listeners)
 
 

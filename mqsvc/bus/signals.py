@@ -11,6 +11,7 @@ from math import inf
 
 from attrs import frozen
 from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
 
 from mqsvc.bus.board import Board, slot_of
 from mqsvc.bus.news import Link, News, parts
@@ -45,6 +46,8 @@ class Bus:
         may make wrong without being heard.
     """
 
+    log = Logger()
+
     def __init__(
         self,
         board: Board | None = None,
@@ -53,7 +56,7 @@ class Bus:
     ) -> None:
         self.board = Board.private() if board is None else board
         self._clock = clock
-        self._remembered = remembered
+        self.remembered = remembered
         self._callbacks: dict[Destination, dict[object, Callback]] = {}
         self._links: list[Link] = []
         self._destinations: dict[Destination, None] = {}
@@ -110,8 +113,8 @@ class Bus:
     def basis(self, slot: int) -> Basis:
         """To be taken before something is asked for that will be remembered."""
         until = inf
-        if self._clock is not None and self._remembered < inf:
-            until = self._clock.seconds() + self._remembered
+        if self._clock is not None and self.remembered < inf:
+            until = self._clock.seconds() + self.remembered
         return Basis(slot, self.board.revision(slot), until)
 
     def holds(self, basis: Basis) -> bool:
@@ -137,12 +140,12 @@ class Bus:
     @property
     def is_alone(self) -> bool:
         """Whether no other process can change what this one remembers."""
-        return self.board.is_private and self._remembered == inf
+        return self.board.is_private and self.remembered == inf
 
     @property
     def is_late(self) -> bool:
         """Whether something remembered may be wrong for a while."""
-        return 0 < self._remembered < inf
+        return 0 < self.remembered < inf
 
     @property
     def has_links(self) -> bool:
@@ -186,7 +189,8 @@ class Bus:
         slots, self._slots = self._slots, {}
         for news in parts(list(destinations), list(slots)):
             for link in self._links:
-                link.send(news)
+                with self.log.failuresHandled("A signal was not sent"):
+                    link.send(news)
 
 
 def interest_slot(destination: Destination) -> int:

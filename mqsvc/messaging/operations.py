@@ -5,6 +5,7 @@ from __future__ import annotations
 from random import SystemRandom
 
 from attrs import frozen
+from twisted.application.service import IService
 from twisted.internet.defer import DeferredLock
 from twisted.internet.interfaces import IReactorTime
 
@@ -22,6 +23,7 @@ from mqsvc.messaging.occupancy import Occupancy
 from mqsvc.messaging.pools import Pools
 from mqsvc.messaging.pulse import Pulse
 from mqsvc.messaging.queues import Queues
+from mqsvc.messaging.recheck import Recheck
 from mqsvc.messaging.records import Records
 from mqsvc.messaging.subscriptions import CheckSubscriber, Subscriptions
 from mqsvc.messaging.volume import Volume
@@ -46,6 +48,7 @@ class Operations:
     """What transports call.
 
     :ivar administration: none where there are no pools.
+    :ivar services: what has to run for them.
     """
 
     queues: Queues
@@ -56,6 +59,7 @@ class Operations:
     waiting: Waiting
     bus: Bus
     administration: Administration | None
+    services: tuple[IService, ...]
 
     @classmethod
     def over(
@@ -104,6 +108,9 @@ class Operations:
             waiting=waiting,
             bus=bus,
             administration=_administration(management, pooled, limits),
+            services=(
+                (Recheck(records, messages, occupancy, clock),) if bus.is_late else ()
+            ),
         )
 
 

@@ -13,7 +13,6 @@ from typing import TypeVar
 
 from attrs import frozen
 from twisted.internet.defer import Deferred
-from twisted.logger import Logger
 
 from mqsvc.bus import Bus
 from mqsvc.bus.knowledge import Knowledge
@@ -47,9 +46,8 @@ class Records:
 
     :param placement: chooses the pools of new ones; without it there are no pools.
     :param bus: tells of changes; by default there is one process.
+    :ivar relied: what :meth:`ensure_still` was content with, and may have been wrong.
     """
-
-    log = Logger()
 
     def __init__(
         self,
@@ -66,7 +64,7 @@ class Records:
         self._quotas = quotas
         self._knowledge: Knowledge[Known] = Knowledge(self.bus, "record")
         self._leaving: dict[Destination, str | None] = {}
-        self._relied: dict[Destination, Known] = {}
+        self.relied: dict[Destination, Known] = {}
 
     @property
     def quotas(self) -> Quotas:
@@ -83,7 +81,11 @@ class Records:
         known = self._knowledge.get(destination)
         if known is not None:
             return known
-        return await self._ask(destination)
+        return await self.ask(destination)
+
+    def ask(self, destination: Destination) -> Awaitable[Known]:
+        """The same, read from the store in any case."""
+        return self._knowledge.learn(destination, lambda: self._read(destination))
 
     async def pool_of(self, destination: Destination) -> str | None:
         """Where the messages of a destination live; none is the default pool."""
@@ -93,9 +95,6 @@ class Records:
         if destination in self._leaving:
             return self._leaving[destination]
         return (await self.know(destination)).pool
-
-    def _ask(self, destination: Destination) -> Awaitable[Known]:
-        return self._knowledge.learn(destination, lambda: self._read(destination))
 
     async def _read(self, destination: Destination) -> Known:
         return self._describe(destination, await self._store.get(destination))
@@ -120,29 +119,7 @@ class Records:
         if (await self.ensure(destination)).pool != known.pool:
             raise StoreUnavailable
         if self.bus.is_late:
-            self._relied[destination] = known
-
-    async def recheck(self) -> None:
-        """Read the records again that came of :meth:`ensure_still` since the last time.
-
-        Those that are gone are made again where they were.
-
-        :raise StoreUnavailable: the rest is left for the next time.
-        """
-        for destination, known in list(self._relied.items()):
-            found = await self._ask(destination)
-            if not found.exists:
-                await self._restore(destination, known)
-            if self._relied.get(destination) is known:
-                del self._relied[destination]
-
-    async def _restore(self, destination: Destination, known: Known) -> None:
-        try:
-            await self.create_in(known.pool, destination, {})
-        except PoolDoesNotExist:
-            self.log.warn(
-                "Messages came to {name} in a pool that is gone", name=destination.name
-            )
+            self.relied[destination] = known
 
     async def create(self, destination: Destination, metadata: JsonObject) -> bool:
         """Make the record, in a pool chosen for it; fires with whether it is new.

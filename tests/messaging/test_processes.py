@@ -20,7 +20,7 @@ from mqsvc.messaging.metadata import Rules
 from mqsvc.messaging.model import Destination, NewMessage
 from mqsvc.messaging.operations import Operations
 from mqsvc.messaging.recheck import Recheck
-from mqsvc.messaging.records import Records
+from mqsvc.messaging.records import Known, Records
 from tests.messaging.case import QUEUE, WORN_OUT, OperationsTestCase
 from tests.messaging.pooled import PooledTestCase
 from tests.messaging.stores import Watched, unlimited
@@ -212,7 +212,8 @@ class ServersTests(ProcessesCase):
     def setUp(self) -> None:
         """Let the second one look again at what it posted."""
         super().setUp()
-        self.recheck = Recheck(self.second.records, self.clock, REMEMBERED)
+        (self.recheck,) = self.second.operations.services
+        assert isinstance(self.recheck, Recheck)
 
     def buses(self) -> Iterator[Bus]:
         """Each by itself."""
@@ -237,12 +238,12 @@ class ServersTests(ProcessesCase):
         self.successResultOf(self.first.delete())
         self.successResultOf(process.post("y"))
         self.assertIsNotNone(self.successResultOf(self.management.get(QUEUE)))
-        self.successResultOf(self.start(process.records.recheck()))
+        self.assertEqual((), process.operations.services)
 
     def lose_record(self) -> None:
         """Post at one what the other has removed without its knowing."""
         self.successResultOf(self.second.post("x"))
-        self.done(self.second.records.recheck())
+        self.done(self.recheck.look())
         self.successResultOf(self.first.delete())
         self.successResultOf(self.second.post("y"))
         self.assertIsNone(self.successResultOf(self.management.get(QUEUE)))
@@ -266,13 +267,35 @@ class ServersTests(ProcessesCase):
         self.successResultOf(self.recheck.stopService())
         self.assertIsNotNone(self.successResultOf(self.management.get(QUEUE)))
 
+    def test_removed_afterwards(self) -> None:
+        """What was removed after the post stays removed."""
+        self.successResultOf(self.second.post("x"))
+        self.successResultOf(self.first.delete())
+        self.done(self.recheck.look())
+        self.assertIsNone(self.successResultOf(self.management.get(QUEUE)))
+        self.assertEqual({}, self.second.records.relied)
+
+    def test_made_again_meanwhile(self) -> None:
+        """What is posted while it looks disturbs nothing, and is looked at, too."""
+        self.lose_record()
+        held = self.second.management.hold_answer("get")
+        looking = self.start(self.recheck.look())
+        self.clock.advance(REMEMBERED)
+        self.successResultOf(self.second.post("z"))
+        held.callback(None)
+        self.successResultOf(looking)
+        self.assertEqual([b'"y"', b'"z"'], self.first.listed())
+        self.assertEqual([QUEUE], list(self.second.records.relied))
+        self.done(self.recheck.look())
+        self.assertEqual({}, self.second.records.relied)
+
     def test_store_is_away(self) -> None:
         """What cannot be read is looked at the next time."""
         self.lose_record()
         self.second.management.broken = {"get"}
         with capturedLogs() as logged:
             self.done(self.recheck.look())
-        self.assertIn("next try in 5 s", formatEvent(logged[0]))
+        self.assertIn("cannot be looked at", formatEvent(logged[0]))
         self.second.management.broken = set()
         self.done(self.recheck.look())
         self.assertIsNotNone(self.successResultOf(self.management.get(QUEUE)))
@@ -298,7 +321,7 @@ class PoolsTests(PooledTestCase):
 
     def test_removal_in_the_pool(self) -> None:
         """A removal takes what came meanwhile from where the queue was."""
-        self.records.bus._remembered = REMEMBERED
+        self.records.bus.remembered = REMEMBERED
         self.add_pool("a")
         self.post("old")
         held = self.management.hold_answer("delete")
@@ -309,3 +332,25 @@ class PoolsTests(PooledTestCase):
         held.callback(None)
         self.successResultOf(removing)
         self.assertEqual([], self.in_pool("a"))
+
+    def test_looked_at_again(self) -> None:
+        """A message whose record is gone gets one in the pool where it is."""
+        self.add_pool("a")
+        self.post("x")
+        self.add_pool("a", weight=0)
+        self.successResultOf(self.management.delete(QUEUE))
+        recheck = Recheck(
+            self.records,
+            self.watched,
+            self.operations.queues._occupancy,
+            self.clock,
+        )
+        self.records.relied[QUEUE] = Known(True, self.rules(), "a")
+        self.done(recheck.look())
+        self.assertEqual("a", self.pool_of())
+        self.assertEqual([b'"x"'], self.listed())
+
+    def rules(self) -> Rules:
+        """Rules of no importance."""
+        rules: Rules = self.done(self.records.know(QUEUE)).rules
+        return rules

@@ -388,7 +388,7 @@ class OtherProcessTests(PooledTestCase):
 
     def test_no_memory(self) -> None:
         """Where nothing is remembered each call looks, and opens once."""
-        self.bus._remembered = 0
+        self.bus.remembered = 0
         for _ in range(3):
             self.posted(ONE, b"1")
         self.assertEqual(3, self.management.calls.count("pool"))
