@@ -21,7 +21,7 @@ from mqsvc.messaging.model import Destination, NewMessage
 from mqsvc.messaging.operations import Operations
 from mqsvc.messaging.recheck import Recheck
 from mqsvc.messaging.records import Known, Records
-from tests.messaging.case import QUEUE, WORN_OUT, OperationsTestCase
+from tests.messaging.case import GRAVE, QUEUE, WORN_OUT, OperationsTestCase
 from tests.messaging.pooled import PooledTestCase
 from tests.messaging.stores import Watched, unlimited
 
@@ -354,3 +354,24 @@ class PoolsTests(PooledTestCase):
         """Rules of no importance."""
         rules: Rules = self.done(self.records.know(QUEUE)).rules
         return rules
+
+    def test_dead_letters(self) -> None:
+        """Letters that travel to what was removed meanwhile make it again there."""
+        self.add_flavor("f", "a")
+        self.create(GRAVE, _flavor="f")
+        self.create(QUEUE, **WORN_OUT)
+        self.post("x")
+        claim = self.claim()
+        assert claim is not None
+        self.done(self.operations.claims.release(QUEUE, claim.id))
+        self.listed(GRAVE)
+        held = self.stores["test:a"].hold_answer("restore")
+        claiming = self.claiming(wait=0)
+        # As another process would do it, which clears before and after.
+        self.successResultOf(self.management.delete(GRAVE))
+        self.records._knowledge.forget(GRAVE)
+        held.callback(None)
+        self.failureResultOf(claiming, StoreUnavailable)
+        self.assertIsNone(self.successResultOf(self.claiming(wait=0)))
+        self.assertEqual([b'"x"'], self.listed(GRAVE))
+        self.assertIsNotNone(self.record(GRAVE))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any, ClassVar
 
@@ -247,6 +248,34 @@ class ChoiceTests(SynchronousTestCase):
             self.assertEqual(is_alone, bus.is_alone)
 
 
+class SharingServer(LiveServer):
+    """One of several servers on the same stores, with WebSockets.
+
+    :param options: name the stores.
+    """
+
+    def __init__(self, *options: str) -> None:
+        port = free_port()
+        words = [word for each in options for word in ("--set", each)]
+        super().__init__(*words, "--websocket", f"tcp:{port}:interface=127.0.0.1")
+        self.websocket = f"ws://127.0.0.1:{port}/"
+
+
+@functools.cache
+def two_servers(stores: str) -> list[SharingServer]:
+    """Two on the stores of a combination, for the whole run."""
+    options = Combination.named(stores).settings("links")
+    servers = [SharingServer(*options) for _ in range(2)]
+    for server in servers:
+        reactor.callFromThread(
+            *(reactor.addSystemEventTrigger, "before", "shutdown", server.remove)
+        )
+        server.spawn()
+    for server in servers:
+        server.wait_until_it_answers()
+    return servers
+
+
 class ServersTests(TestCase):
     """Two servers started apart that share their stores."""
 
@@ -254,19 +283,8 @@ class ServersTests(TestCase):
     stores = "redis+postgresql"
 
     async def setUp(self) -> None:
-        """Start them."""
-        options = Combination.named(self.stores).settings("links")
-        self.servers, self.websockets = [], []
-        for _ in range(2):
-            port = free_port()
-            words = [word for each in options for word in ("--set", each)]
-            address = f"tcp:{port}:interface=127.0.0.1"
-            server = LiveServer(*words, "--websocket", address)
-            self.addCleanup(deferToThread, server.remove)
-            self.servers.append(server)
-            self.websockets.append(f"ws://127.0.0.1:{port}/")
-        for server in self.servers:
-            await deferToThread(server.start)
+        """Find them, or start them."""
+        self.servers = await deferToThread(two_servers, self.stores)
 
     async def call(
         self, number: int, method: str, path: str, document: Any = None, status: int = 0
@@ -308,8 +326,8 @@ class ServersTests(TestCase):
     async def test_subscribers(self) -> None:
         """Subscribers of all servers get all messages in the order of the store."""
         clients: list[Client] = []
-        for url in self.websockets:
-            client = await connect(url)
+        for server in self.servers:
+            client = await connect(server.websocket)
             self.addCleanup(client.hang_up)
             reply = await client.call("subscription_create", {"queue_name": "s"})
             self.assertEqual(201, reply["headers"]["status"], reply)
