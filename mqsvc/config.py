@@ -79,8 +79,13 @@ class SignedUrl(Secrets, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
 
 class Drivers(Secrets, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The ``drivers`` group: URIs, empty for the embedded store in ``data_dir``."""
+    """The ``drivers`` group: URIs, empty for the embedded store in ``data_dir``.
 
+    :ivar bus: where servers that share their stores signal to each other; empty is by
+        the message store, where that can do it, and ``none`` is nowhere.
+    """
+
+    bus: str = ""
     message_store: str = ""
     management_store: str = ""
 
@@ -194,6 +199,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     http_server: Literal["llhttp", "twisted.web"] = "llhttp"
     policy_file: str = ""
     pooling: bool = False
+    record_cache_time: Annotated[int, Meta(ge=0)] = 5
     token_file: str = ""
     websocket: str = ""
     workers: Annotated[int, Meta(ge=1)] = 1

@@ -83,7 +83,8 @@ def make_notifying(
         **_channels(settings.notification, connections, resolver, reactor, clock),
         **_installed_channels(settings, reactor),
     }
-    audience, attempts = Audience(backends.management, now), History(store, now)
+    audience = Audience(backends.management, now, backends.records.bus)
+    attempts = History(store, now)
     deliverer = Deliverer(
         *(backends.management, store, backends.records, channels),
         *(Breaker(clock), Lanes(), attempts, now),

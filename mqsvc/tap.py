@@ -19,8 +19,11 @@ from mqsvc import __version__
 from mqsvc.access.audit import AuditLog
 from mqsvc.access.guard import Guard
 from mqsvc.access.turns import Turns
+from mqsvc.bus import Bus
+from mqsvc.bus.board import Place
 from mqsvc.clock import milliseconds
 from mqsvc.config import ConfigError, Settings, load
+from mqsvc.links.opening import make_bus
 from mqsvc.messaging.operations import Operations
 from mqsvc.notifying import Notifying, make_notifying
 from mqsvc.service import DataDirectory, Listener, Root, parse_endpoint
@@ -142,11 +145,16 @@ def _settle() -> None:
 
 
 def make_root(
-    settings: Settings, reactor: Any, clock: IReactorTime | None = None
+    settings: Settings,
+    reactor: Any,
+    clock: IReactorTime | None = None,
+    place: Place | None = None,
 ) -> Root:
     """Wire one process, from the stores up to the listener; nothing runs yet.
 
     :param clock: the time of the service, by default the reactor's.
+    :param place: of one of several workers, whose board is there already; by default
+        the process is a server by itself.
     :raise ConfigError: an option cannot be used on this machine.
     :raise StoreOpenError: a store cannot be opened.
     """
@@ -162,7 +170,8 @@ def make_root(
     directory = DataDirectory(os.path.abspath(settings.data_dir))
     endpoint = parse_endpoint(reactor, "http", settings.http)
     gated = make_gate(settings, reactor, clock)
-    opened = _open_in(directory, settings, keys, reactor, clock)
+    connected = make_bus(settings, place, reactor)
+    opened = _open_in(directory, settings, keys, reactor, clock, connected.bus)
     backends, messages, notifying = opened.backends, opened.messages, opened.notifying
     audit = AuditLog(settings.audit_log, milliseconds(clock))
     guard = Guard(gated.gate, Turns(reactor), backends.records.quotas, audit)
@@ -195,7 +204,8 @@ def make_root(
         listeners.append(_websocket(settings, operations, guard, reactor, clock))
     both = (backends.management, messages)
     sweeper = Sweeper(both, clock)
-    services = [*both, sweeper, notifying.dispatcher, *gated.services]
+    services = [*both, *connected.services, sweeper, notifying.dispatcher]
+    services += [*operations.services, *gated.services]
     return Root(directory, services, listeners)
 
 
@@ -247,11 +257,12 @@ def _open_in(
     keys: Keys,
     reactor: Any,
     clock: IReactorTime,
+    bus: Bus,
 ) -> Opened:
     # Opening migrates what is stored, which no other process may be using.
     directory.acquire()
     try:
-        return _opened(directory, settings, keys, reactor, clock)
+        return _opened(directory, settings, keys, reactor, clock, bus)
     except BaseException:
         directory.release()
         raise
@@ -263,9 +274,10 @@ def _opened(
     keys: Keys,
     reactor: Any,
     clock: IReactorTime,
+    bus: Bus,
 ) -> Opened:
     """The stores, and in front of them encryption, outbox and message filters."""
-    backends = open_backends(settings, directory.path, reactor, clock)
+    backends = open_backends(settings, directory.path, reactor, clock, bus)
     sealed = Encryption(backends.messages, keys)
     notifying = make_notifying(settings, backends, sealed, reactor, clock)
     pipeline, tables = settings.storage.message_pipeline, settings.stages.by_name

@@ -15,6 +15,7 @@ from mqsvc.access.gate import Gate
 from mqsvc.access.policy import Policy, PolicyFile, make_rules, read_rules
 from mqsvc.access.policy_rules import PolicyError
 from mqsvc.access.signed_urls import SignedUrls
+from mqsvc.bus import Bus
 from mqsvc.clock import milliseconds
 from mqsvc.config import ConfigError, KeystoneAuthtoken, Settings
 from mqsvc.messaging.placement import Placement
@@ -51,11 +52,12 @@ class Backends:
 
 
 def open_backends(
-    settings: Settings, directory: str, reactor: Any, clock: IReactorTime
+    settings: Settings, directory: str, reactor: Any, clock: IReactorTime, bus: Bus
 ) -> Backends:
     """Open the stores that the settings name, blocking.
 
     :param directory: where embedded stores have their files.
+    :param bus: tells what other processes change.
     :raise StoreOpenError: a store cannot be opened.
     """
     uris = (settings.drivers.management_store, settings.drivers.message_store)
@@ -63,17 +65,18 @@ def open_backends(
     management, limits = stores.management, settings.transport
     quotas = Quotas(settings.quotas, management, clock)
     if not settings.pooling:
-        records = Records(management, limits, quotas)
+        records = Records(management, limits, quotas, bus=bus)
         return Backends(management, stores.messages, records)
     random_below = SystemRandom().randrange
     placement = Placement(management, random_below, settings.enable_virtual_pool)
-    records = Records(management, limits, quotas, placement)
+    records = Records(management, limits, quotas, placement, bus)
     pooled = PooledMessages(
         stores.messages,
         management,
         records.pool_of,
         lambda uri, options: open_pool(uri, options, reactor),
         clock,
+        bus,
     )
     return Backends(management, pooled, records, pooled)
 

@@ -22,10 +22,14 @@ MAY_IMPORT = {
     "mqsvc.clock": (),
     "mqsvc.entropy": (),
     "mqsvc.wire": ("mqsvc.wire",),
-    "mqsvc.bus": ("mqsvc.messaging.model",),
+    "mqsvc.bus": ("mqsvc.bus", "mqsvc.messaging.model"),
+    "mqsvc.links": (
+        *("mqsvc.links", "mqsvc.bus", "mqsvc.storage", "mqsvc.config"),
+        *("mqsvc.messaging.model", "mqsvc.messaging.errors", *EVERYBODY),
+    ),
     "mqsvc.storage": (
         *("mqsvc.storage", "mqsvc.messaging.model", "mqsvc.messaging.errors"),
-        *EVERYBODY,
+        *("mqsvc.bus", *EVERYBODY),
     ),
     "mqsvc.messaging": (
         *("mqsvc.messaging", "mqsvc.storage.interfaces", "mqsvc.storage.ids"),
@@ -55,7 +59,7 @@ MAY_IMPORT = {
     "mqsvc.service": ("mqsvc.config", *EVERYBODY),
     "mqsvc.wiring": (
         *("mqsvc.config", "mqsvc.access", "mqsvc.messaging", "mqsvc.storage"),
-        *("mqsvc.notification", *EVERYBODY),
+        *("mqsvc.notification", "mqsvc.bus", *EVERYBODY),
     ),
     "mqsvc.notifying": (
         *("mqsvc.config", "mqsvc.service", "mqsvc.wiring", "mqsvc.notification"),
@@ -63,7 +67,7 @@ MAY_IMPORT = {
     ),
     "mqsvc.commands": (
         *("mqsvc.commands", "mqsvc.config", "mqsvc.service", "mqsvc.storage"),
-        *("mqsvc.messaging", "mqsvc.wire", "mqsvc.wiring", *EVERYBODY),
+        *("mqsvc.messaging", "mqsvc.wire", "mqsvc.wiring", "mqsvc.bus", *EVERYBODY),
     ),
     "mqsvc.tap": ("mqsvc",),
 }

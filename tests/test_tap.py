@@ -33,6 +33,7 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 from twisted.web.client import Agent, HTTPConnectionPool, readBody
 
 from mqsvc import __version__
+from mqsvc.bus.board import Board, Place
 from mqsvc.config import ConfigError, Settings, load
 from mqsvc.service import DataDirectory, Root
 from mqsvc.storage.errors import StoreOpenError
@@ -229,6 +230,20 @@ class RootTests(RootTestCase):
         await root.stopService()
         again = self.started(make_root(settings, reactor, clock=Clock()))
         self.assertEqual(300, (await versions(again.addresses[0].port))[0])
+
+    async def test_worker(self) -> None:
+        """A worker shares the board of its server, and has a socket beside it."""
+        directory = self.mktemp()
+        os.mkdir(directory)
+        place = Place(directory, 1, 2)
+        board = Board.create(place.board_path, 2)
+        self.addCleanup(board.close)
+        root = make_root(self.settings(), reactor, clock=Clock(), place=place)
+        self.started(root)
+        await root.started
+        self.assertEqual({"board", "bus-1.sock"}, {*os.listdir(directory)})
+        await root.stopService()
+        self.assertEqual(["board"], os.listdir(directory))
 
     def test_directory_in_use(self) -> None:
         """A second service on a data directory is refused before it opens a store."""

@@ -9,6 +9,7 @@ from typing import Any
 
 from twisted.internet.defer import maybeDeferred
 
+from mqsvc.bus import Bus
 from mqsvc.config import ConfigError, Settings
 from mqsvc.service import DataDirectory
 from mqsvc.wiring import Backends, open_backends
@@ -26,7 +27,7 @@ async def started_stores(
     """
     directory = _taken(settings, may_be_new)
     try:
-        stores = open_backends(settings, directory.path, reactor, reactor)
+        stores = open_backends(settings, directory.path, reactor, reactor, Bus())
         try:
             for store in (stores.management, stores.messages):
                 store.startService()

@@ -15,6 +15,7 @@ from attrs import evolve, frozen
 from mqsvc.bus import Bus
 from mqsvc.clock import Now
 from mqsvc.messaging.errors import MessageIsClaimed, MessageNotClaimed
+from mqsvc.messaging.metadata import Rules
 from mqsvc.messaging.model import (
     Claim,
     Claimed,
@@ -124,7 +125,18 @@ class DeadLetters:
         if not (await self._records.know(target)).exists:
             pool = await self._records.pool_of(source)
             await self._records.create_in(pool, target, {})
-        rules, now = (await self._records.know(target)).rules, self._now()
+        known = await self._records.ensure(target)
+        await self._store_in(target, letters, bodies, known.rules)
+        await self._records.ensure_still(target, known)
+
+    async def _store_in(
+        self,
+        target: Destination,
+        letters: Sequence[StoredMessage],
+        bodies: Mapping[str, bytes],
+        rules: Rules,
+    ) -> None:
+        now = self._now()
         if not (rules.encrypt and self._can_encrypt):
             await self._store.restore(target, letters, now)
             return

@@ -100,11 +100,14 @@ class Messages:
         self, destination: Destination, messages: Sequence[NewMessage], client_id: str
     ) -> list[str]:
         async with self._occupancy.shared(destination):
-            await self._records.ensure(destination)
+            known = await self._records.ensure(destination)
             now = self._now()
             ids = await self._store.post(destination, messages, client_id, now)
-        if self._bus.is_heard(destination):
+            await self._records.ensure_still(destination, known)
+        if self._bus.takes_posted(destination):
             self._bus.publish(destination, _readable(ids, messages, now))
+        else:
+            self._bus.publish(destination)
         return ids
 
     def _check_post(self, rules: Rules, size: int) -> None:

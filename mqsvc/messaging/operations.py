@@ -5,11 +5,12 @@ from __future__ import annotations
 from random import SystemRandom
 
 from attrs import frozen
+from twisted.application.service import IService
 from twisted.internet.defer import DeferredLock
 from twisted.internet.interfaces import IReactorTime
 
 from mqsvc.bus import Bus
-from mqsvc.clock import Now, milliseconds
+from mqsvc.clock import milliseconds
 from mqsvc.messaging.audience import Audience
 from mqsvc.messaging.claims import Claims
 from mqsvc.messaging.dead_letters import DeadLetters
@@ -22,8 +23,8 @@ from mqsvc.messaging.occupancy import Occupancy
 from mqsvc.messaging.pools import Pools
 from mqsvc.messaging.pulse import Pulse
 from mqsvc.messaging.queues import Queues
+from mqsvc.messaging.recheck import Recheck
 from mqsvc.messaging.records import Records
-from mqsvc.messaging.relocation import Relocation
 from mqsvc.messaging.subscriptions import CheckSubscriber, Subscriptions
 from mqsvc.messaging.volume import Volume
 from mqsvc.messaging.waiting import Waiting
@@ -47,6 +48,7 @@ class Operations:
     """What transports call.
 
     :ivar administration: none where there are no pools.
+    :ivar services: what has to run for them.
     """
 
     queues: Queues
@@ -57,6 +59,7 @@ class Operations:
     waiting: Waiting
     bus: Bus
     administration: Administration | None
+    services: tuple[IService, ...]
 
     @classmethod
     def over(
@@ -74,21 +77,18 @@ class Operations:
         """The operations over a pair of stores.
 
         :param records: those of the management store; with a placement where there is
-            a pooled store, and without one where there is none.
+            a pooled store, and without one where there is none. Signals go by its bus.
         :param pooled: what takes destinations to their pools, somewhere below
             ``messages``; without it there are no pools.
         :param can_encrypt: whether the message store has a key.
         :param audience: learns of new subscriptions.
         :param check_subscriber: accepts new subscribers; without it all are accepted.
         """
-        now, bus, occupancy = milliseconds(clock), Bus(), Occupancy()
+        now, bus, occupancy = milliseconds(clock), records.bus, Occupancy()
         waiting = Waiting(messages, bus, clock)
         letters = DeadLetters(messages, records, occupancy, bus, now, can_encrypt)
         on_messages = (messages, records, waiting, bus, limits, now, occupancy)
-        queues = Queues(
-            *(management, messages, records, limits, now, occupancy),
-            _relocation(records, messages, occupancy, now),
-        )
+        queues = Queues(management, messages, records, limits, now, occupancy)
         volume = Volume(records.quotas.max_stored_bytes, messages, clock)
         posts = Messages(*on_messages, can_encrypt, volume)
         claims = Claims(*on_messages, letters)
@@ -98,7 +98,7 @@ class Operations:
             claims=claims,
             subscriptions=Subscriptions(
                 *(management, records, limits, now, SystemRandom().getrandbits),
-                audience or Audience(management, now),
+                audience or Audience(management, now, bus),
                 check_subscriber or _accept,
             ),
             health=Health(
@@ -108,19 +108,14 @@ class Operations:
             waiting=waiting,
             bus=bus,
             administration=_administration(management, pooled, limits),
+            services=(
+                (Recheck(records, messages, occupancy, clock),) if bus.is_late else ()
+            ),
         )
 
 
 async def _accept(subscriber: str, options: JsonObject) -> None:
     """Accept whatever it is."""
-
-
-def _relocation(
-    records: Records, messages: IMessageStore, occupancy: Occupancy, now: Now
-) -> Relocation | None:
-    if records.placement is None:
-        return None
-    return Relocation(records, records.placement, messages, occupancy, now)
 
 
 def _administration(

@@ -26,9 +26,8 @@ from mqsvc.messaging.metadata import FLAVOR
 from mqsvc.messaging.model import Destination, JsonObject, Kind, Record, Stats
 from mqsvc.messaging.occupancy import Occupancy
 from mqsvc.messaging.patch import Change, apply_changes, parse_patch
-from mqsvc.messaging.placement import flavor_of
+from mqsvc.messaging.placement import Placement, flavor_of
 from mqsvc.messaging.records import Records
-from mqsvc.messaging.relocation import Relocation
 from mqsvc.messaging.shield import shielded
 from mqsvc.storage.interfaces import IManagementStore, IMessageStore
 
@@ -40,10 +39,7 @@ _PATCH_ATTEMPTS = 100
 
 @frozen
 class Queues:
-    """Operations on the destinations of a project.
-
-    :ivar _relocation: none where there are no pools.
-    """
+    """Operations on the destinations of a project."""
 
     _management: IManagementStore
     _messages: IMessageStore
@@ -51,7 +47,6 @@ class Queues:
     _limits: Limits
     _now: Now
     _occupancy: Occupancy
-    _relocation: Relocation | None
 
     def check_size(self, size: int) -> None:
         """Accept the size of a request that brings metadata, in bytes.
@@ -95,8 +90,8 @@ class Queues:
         :raise InvalidBody: the patch or what it would lead to is malformed.
         :raise DestinationDoesNotExist: there is nothing to change.
         :raise FlavorDoesNotExist: it asks for a flavor that is not there.
-        :raise Conflict: a key is missing, others do not stop changing it, or it would
-            go to another pool and holds messages.
+        :raise Conflict: a key is missing, others do not stop changing it, or it asks
+            for a flavor that its pool does not belong to.
         """
         changes = parse_patch(document)
         for _ in range(_PATCH_ATTEMPTS):
@@ -106,7 +101,8 @@ class Queues:
                     f"The {destination.kind.value} {destination.name} does not exist."
                 )
             changed = self._patched(record, changes)
-            updated = await self._replace(record, changed)
+            await self._check_flavor(record, changed)
+            updated = await self._records.update(record, changed)
             if updated is not None:
                 return self.shown(destination.kind, updated)
         raise Conflict("Others change this metadata all the time. Please try again.")
@@ -117,22 +113,28 @@ class Queues:
         changed = apply_changes(changes, record.metadata, reserved)
         try:
             metadata.check(destination, changed, self._limits)
-            if self._is_relocation(record, changed):
+            if self._placement_for(record, changed) is not None:
                 flavor_of(changed)
         except InvalidRequest as error:
             raise InvalidBody(error.description) from error
         return changed
 
-    def _is_relocation(self, record: Record, changed: JsonObject) -> bool:
-        """Whether another flavor is asked for; without pools it is a key like any."""
-        before, after = record.metadata.get(FLAVOR), changed.get(FLAVOR)
-        return self._relocation is not None and before != after
+    def _placement_for(self, record: Record, changed: JsonObject) -> Placement | None:
+        """What knows flavors, if another one is asked for.
 
-    async def _replace(self, record: Record, changed: JsonObject) -> Record | None:
-        if self._relocation is None or not self._is_relocation(record, changed):
-            return await self._records.update(record, changed, record.pool)
-        step = Deferred.fromCoroutine(self._relocation.change(record, changed))
-        return await shielded(step)
+        Without pools it is a key like any other.
+        """
+        before, after = record.metadata.get(FLAVOR), changed.get(FLAVOR)
+        return None if before == after else self._records.placement
+
+    async def _check_flavor(self, record: Record, changed: JsonObject) -> None:
+        placement = self._placement_for(record, changed)
+        if placement is None or await placement.fits(record.pool, flavor_of(changed)):
+            return
+        raise Conflict(
+            f"This {FLAVOR} is kept in another pool, and a {record.destination.kind} "
+            "stays where it was made: delete it, and make it again with the new one."
+        )
 
     async def delete(self, destination: Destination) -> None:
         """Remove a destination and all it holds; a missing one is no error."""
@@ -142,7 +144,15 @@ class Queues:
         async with self._occupancy.alone(destination):
             # First, so that a failure leaves no messages without a queue.
             await self._messages.clear(destination)
-            await self._records.delete(destination)
+            if self._records.bus.is_alone:
+                await self._records.delete(destination)
+                return
+            pool = await self._records.pool_of(destination)
+            with self._records.departure(pool, destination):
+                await self._records.delete(destination)
+                # What another process posted in between. One that has posted looks
+                # whether there is a change since, and if so for the record.
+                await self._messages.clear(destination)
 
     async def page(
         self,

@@ -2,17 +2,21 @@
 
 Every request on messages needs the rules of its destination and where it lives, so
 they are kept as long as nobody changes them; the metadata itself, which may be large,
-is not. All changes of this process go through here; a store belongs to one process.
+is not. All changes go through here, and the bus takes them to other processes.
 """
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 from attrs import frozen
 from twisted.internet.defer import Deferred
 
-from mqsvc.messaging.errors import NoPool, PoolDoesNotExist
+from mqsvc.bus import Bus
+from mqsvc.bus.knowledge import Knowledge
+from mqsvc.messaging.errors import NoPool, PoolDoesNotExist, StoreUnavailable
 from mqsvc.messaging.limits import Limits
 from mqsvc.messaging.metadata import Rules, dead_letter_queue, rules
 from mqsvc.messaging.model import NAMEABLE, Destination, JsonObject, Record
@@ -22,9 +26,6 @@ from mqsvc.messaging.shield import shielded
 from mqsvc.storage.interfaces import IManagementStore
 
 Result = TypeVar("Result")
-
-MAX_KNOWN = 10_000
-"""Destinations kept in memory; the one known longest makes room."""
 
 
 @frozen
@@ -44,6 +45,8 @@ class Records:
     """The management store's records of destinations, cached.
 
     :param placement: chooses the pools of new ones; without it there are no pools.
+    :param bus: tells of changes; by default there is one process.
+    :ivar relied: what :meth:`ensure_still` was content with, and may have been wrong.
     """
 
     def __init__(
@@ -52,13 +55,16 @@ class Records:
         limits: Limits,
         quotas: Quotas,
         placement: Placement | None = None,
+        bus: Bus | None = None,
     ) -> None:
+        self.bus = Bus() if bus is None else bus
         self._store = store
         self._limits = limits
         self._placement = placement
         self._quotas = quotas
-        self._known: dict[Destination, Known] = {}
-        self._reading: dict[Destination, object] = {}
+        self._knowledge: Knowledge[Known] = Knowledge(self.bus, "record")
+        self._leaving: dict[Destination, str | None] = {}
+        self.relied: dict[Destination, Known] = {}
 
     @property
     def quotas(self) -> Quotas:
@@ -72,35 +78,48 @@ class Records:
 
     async def know(self, destination: Destination) -> Known:
         """Whether a destination has a record, its rules, and where it lives."""
-        known = self._known.get(destination)
-        return await self._read(destination) if known is None else known
+        known = self._knowledge.get(destination)
+        if known is not None:
+            return known
+        return await self.ask(destination)
+
+    def ask(self, destination: Destination) -> Awaitable[Known]:
+        """The same, read from the store in any case."""
+        return self._knowledge.learn(destination, lambda: self._read(destination))
 
     async def pool_of(self, destination: Destination) -> str | None:
         """Where the messages of a destination live; none is the default pool."""
         if destination.kind not in NAMEABLE:
             # The service's own are in each pool, and named after it.
             return destination.project or None
+        if destination in self._leaving:
+            return self._leaving[destination]
         return (await self.know(destination)).pool
 
     async def _read(self, destination: Destination) -> Known:
-        reading = self._reading[destination] = object()
-        try:
-            known = self._describe(destination, await self._store.get(destination))
-            # Whoever changed the record meanwhile has made this answer old.
-            if self._reading.get(destination) is reading:
-                self._keep(destination, known)
-        finally:
-            if self._reading.get(destination) is reading:
-                del self._reading[destination]
-        return known
+        return self._describe(destination, await self._store.get(destination))
 
-    async def ensure(self, destination: Destination) -> None:
+    async def ensure(self, destination: Destination) -> Known:
         """Make the record with no metadata unless it exists.
 
         :raise NoPool: there is no pool for it.
         """
-        if not (await self.know(destination)).exists:
-            await self.create(destination, {})
+        known = await self.know(destination)
+        if known.exists:
+            return known
+        await self.create(destination, {})
+        return await self.know(destination)
+
+    async def ensure_still(self, destination: Destination, known: Known) -> None:
+        """Make the record again that another process removed while something came.
+
+        :param known: what was known before that came.
+        :raise StoreUnavailable: it lives elsewhere now; what came must come again.
+        """
+        if (await self.ensure(destination)).pool != known.pool:
+            raise StoreUnavailable
+        if self.bus.is_late:
+            self.relied[destination] = known
 
     async def create(self, destination: Destination, metadata: JsonObject) -> bool:
         """Make the record, in a pool chosen for it; fires with whether it is new.
@@ -164,19 +183,26 @@ class Records:
                 preferred.append(known.pool)
         return await placement.choose(flavor_of(metadata), preferred)
 
-    async def update(
-        self, record: Record, metadata: JsonObject, pool: str | None
-    ) -> Record | None:
-        """Replace metadata and pool unless somebody else changed them: none, then.
-
-        :raise PoolDoesNotExist: there is no such pool (any more).
-        """
-        step = self._store.update(record, metadata, pool)
+    async def update(self, record: Record, metadata: JsonObject) -> Record | None:
+        """Replace metadata unless somebody else changed it: none, then."""
+        step = self._store.update(record, metadata, record.pool)
         return await self._change(record.destination, step)
 
     async def delete(self, destination: Destination) -> None:
         """Remove the record and the subscriptions."""
         await self._change(destination, self._store.delete(destination))
+
+    @contextmanager
+    def departure(self, pool: str | None, destination: Destination) -> Iterator[None]:
+        """A time in which a destination lives there, whether it has a record or not.
+
+        For who has the destination alone, in this process.
+        """
+        self._leaving[destination] = pool
+        try:
+            yield
+        finally:
+            del self._leaving[destination]
 
     def _change(
         self, destination: Destination, step: Deferred[Result]
@@ -184,8 +210,7 @@ class Records:
         """Forget a record when its change is over, be its caller there or not."""
 
         def forget(result: Result) -> Result:
-            self._reading.pop(destination, None)
-            self._known.pop(destination, None)
+            self._knowledge.forget(destination)
             return result
 
         return shielded(step.addBoth(forget))
@@ -195,8 +220,3 @@ class Records:
             return Known(False, rules(destination, {}, self._limits))
         known_rules = rules(destination, record.metadata, self._limits)
         return Known(True, known_rules, record.pool)
-
-    def _keep(self, destination: Destination, known: Known) -> None:
-        if len(self._known) >= MAX_KNOWN:
-            del self._known[next(iter(self._known))]
-        self._known[destination] = known

@@ -22,6 +22,9 @@ from mqsvc.storage.interfaces import IMessageStore
 MAX_WAIT = 20
 """Seconds a caller may ask to wait."""
 
+LOOK_AGAIN = 1000
+"""Milliseconds after which waiters look again while signals of others may be lost."""
+
 Found = TypeVar("Found", bound=Sized)
 Attempt = Callable[[], Awaitable[Found]]
 """Looks once; what it gives is empty when there is nothing."""
@@ -102,6 +105,8 @@ class Waiting:
                 if found or self._now() >= deadline or self._is_finishing:
                     return found
                 until = deadline if ready is None else min(ready, deadline)
+                if not self._bus.is_whole:
+                    until = min(until, self._now() + LOOK_AGAIN)
                 await signal.wait((until - self._now()) / 1000)
         finally:
             self._signals.discard(signal)

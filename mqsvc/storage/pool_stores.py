@@ -10,8 +10,10 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from mqsvc.bus import Basis, Bus
+from mqsvc.bus.board import slot_of
 from mqsvc.messaging.errors import NoPool, StoreUnavailable
-from mqsvc.messaging.model import JsonObject
+from mqsvc.messaging.model import JsonObject, Pool
 from mqsvc.storage.errors import StoreOpenError
 from mqsvc.storage.interfaces import IManagementStore, IMessageStore
 
@@ -27,9 +29,15 @@ REST_SECONDS = 5.0
 
 @define(eq=False)
 class OpenedStore:
-    """A store that is started, and how many calls are under way in it."""
+    """A store that is started, and how many calls are under way in it.
+
+    :ivar pool: as it was when it was last looked up.
+    :ivar basis: what that rests on.
+    """
 
     store: IMessageStore
+    pool: Pool
+    basis: Basis
     calls: int = 0
     is_forgotten: bool = False
 
@@ -39,16 +47,22 @@ class PoolStores:
 
     :param management: knows the pools.
     :param clock: measures rests.
+    :param bus: tells which pools were changed.
     """
 
     log = Logger()
 
     def __init__(
-        self, management: IManagementStore, open_store: OpenStore, clock: IReactorTime
+        self,
+        management: IManagementStore,
+        open_store: OpenStore,
+        clock: IReactorTime,
+        bus: Bus,
     ) -> None:
         self._management = management
         self._open_store = open_store
         self._clock = clock
+        self._bus = bus
         self._opened: dict[str, OpenedStore] = {}
         self._opening: dict[str, list[Deferred[None]]] = {}
         self._rests: dict[str, float] = {}
@@ -66,8 +80,12 @@ class PoolStores:
         :raise NoPool: there is no such pool.
         :raise StoreUnavailable: it cannot be opened now.
         """
-        while (opened := self._opened.get(name)) is None:
+        opened = self._opened.get(name)
+        if opened is not None and not self._bus.holds(opened.basis):
+            opened = None
+        while opened is None:
             await self._opening_of(name)
+            opened = self._opened.get(name)
         opened.calls += 1
         return opened
 
@@ -78,9 +96,16 @@ class PoolStores:
             self._close(opened.store)
 
     def forget(self, name: str) -> None:
-        """Open a pool anew when it is needed; its store is closed after its calls."""
+        """Open a pool anew when it is needed; its store is closed after its calls.
+
+        Other processes look whether they have to.
+        """
+        self._bus.changed(_slot(name))
         self._rests.pop(name, None)
         self._opening.pop(name, None)
+        self._let_go(name)
+
+    def _let_go(self, name: str) -> None:
         opened = self._opened.pop(name, None)
         if opened is not None:
             opened.is_forgotten = True
@@ -115,9 +140,22 @@ class PoolStores:
     async def _open(self, name: str, waiters: list[Deferred[None]]) -> None:
         if not self._is_running or self._clock.seconds() < self._rests.get(name, 0):
             raise StoreUnavailable()
+        basis = self._bus.basis(_slot(name))
         pool = await self._management.pool(name)
         if pool is None:
+            self._let_go(name)
             raise NoPool("The pool of this queue or topic does not exist any more.")
+        opened = self._opened.get(name)
+        if opened is not None and _is_same_store(opened.pool, pool):
+            opened.pool, opened.basis = pool, basis
+        else:
+            await self._open_anew(pool, basis, waiters)
+
+    async def _open_anew(
+        self, pool: Pool, basis: Basis, waiters: list[Deferred[None]]
+    ) -> None:
+        name = pool.name
+        self._let_go(name)
         try:
             store = await self._open_store(pool.uri, pool.options)
         except StoreOpenError as error:
@@ -128,7 +166,7 @@ class PoolStores:
         # Whoever forgot the pool meanwhile has made its URI old.
         if self._opening.get(name) is waiters:
             self._rests.pop(name, None)
-            self._opened[name] = OpenedStore(store)
+            self._opened[name] = OpenedStore(store, pool, basis)
         else:
             self._close(store)
 
@@ -163,6 +201,14 @@ class PoolStores:
         """Let :meth:`stop` wait for a step."""
         self._under_way.add(step)
         step.addBoth(lambda _: self._under_way.discard(step))
+
+
+def _slot(name: str) -> int:
+    return slot_of("pool", name)
+
+
+def _is_same_store(one: Pool, other: Pool) -> bool:
+    return one.uri == other.uri and one.options == other.options
 
 
 def _end_of(step: Deferred[None]) -> Deferred[None]:

@@ -21,6 +21,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from mqsvc.bus import Bus
 from mqsvc.clock import milliseconds
 from mqsvc.messaging.errors import StoreUnavailable
 from mqsvc.messaging.model import (
@@ -66,6 +67,7 @@ class PooledMessages(Service):
     :param management: knows the pools.
     :param locate: knows which pool a destination has.
     :param open_store: opens the store of a pool.
+    :param bus: tells which pools were changed; by default there is one process.
     """
 
     name = "messages"
@@ -78,6 +80,7 @@ class PooledMessages(Service):
         locate: Locate,
         open_store: OpenStore,
         clock: IReactorTime,
+        bus: Bus | None = None,
     ) -> None:
         self._default = default
         self._management = management
@@ -85,7 +88,9 @@ class PooledMessages(Service):
         self._open_store = open_store
         self._clock = clock
         self._now = milliseconds(clock)
-        self._stores = PoolStores(management, open_store, clock)
+        self._stores = PoolStores(
+            management, open_store, clock, Bus() if bus is None else bus
+        )
         self._unswept: list[str | None] = []
         self._all_swept = float("-inf")
         self._rests: dict[str | None, float] = {}

@@ -28,6 +28,9 @@ from mqsvc.websocket.terms import OLDEST
 VERIFIED_EVERY = 1000
 """Milliseconds for which a subscription that others removed may still be pushed."""
 
+UNSIGNALLED_EVERY = 10
+"""Seconds after which feeds look though no other process said anything."""
+
 
 class Feed:
     """One destination that somebody follows."""
@@ -65,7 +68,7 @@ class Feed:
 
     def look_again(self) -> None:
         """What became due, or failed the last time, is to be handed over now."""
-        if self._has_failed or self.reader.has_delayed:
+        if self._has_failed or self.reader.has_delayed or self._feeds.may_miss():
             self._has_failed = False
             self.signal()
         for push in list(self.pushes):
@@ -181,6 +184,7 @@ class Feeds:
         self._bus = bus
         self._largest_page = largest_page
         self._feeds: dict[Destination, tuple[Feed, Unsubscribe]] = {}
+        self._looks = 0
 
     def open(self, destination: Destination) -> Feed:
         """The feed of a destination."""
@@ -227,7 +231,14 @@ class Feeds:
         entry = self._feeds.get(destination)
         return [] if entry is None else list(entry[0].pushes)
 
+    def may_miss(self) -> bool:
+        """Whether to look without a signal, since one may not have come."""
+        if not self._bus.is_whole:
+            return True
+        return self._bus.has_links and self._looks % UNSIGNALLED_EVERY == 0
+
     def look_again(self) -> None:
         """Once a second: for what is due by time alone."""
+        self._looks += 1
         for feed, _ in list(self._feeds.values()):
             feed.look_again()

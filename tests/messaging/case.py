@@ -57,7 +57,7 @@ class OperationsTestCase(SynchronousTestCase):
     @property
     def bus(self) -> Bus:
         """The signals between the operations."""
-        return self.operations.waiting._bus
+        return self.operations.bus
 
     def start(self, operation: Awaitable[Any]) -> Deferred[Any]:
         """An operation under way."""

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from twisted.internet.defer import Deferred
 
-from mqsvc.messaging.errors import Conflict, StoreUnavailable
+from mqsvc.messaging.errors import StoreUnavailable
 from mqsvc.messaging.messages import View
 from mqsvc.messaging.model import Destination, Kind, StoredMessage
 from tests.messaging.case import GRAVE, QUEUE, WORN_OUT
@@ -171,21 +171,6 @@ class OtherPoolTests(DeadLettersTestCase):
         self.assertEqual(["claim", "claim"], self.watched.calls)
         self.assertEqual([b'"x"'], self.listed(GRAVE))
 
-    def test_target_that_is_to_leave_the_pool(self) -> None:
-        """A change of its flavor waits for letters that go there in one step."""
-        self.done(self.operations.queues.delete(GRAVE))
-        self.create(GRAVE)
-        self.wear_out("x")
-        del self.records._known[GRAVE]
-        read = self.management.hold_answer("get")
-        claiming = self.claiming(wait=0)
-        moving = self.change(GRAVE, _flavor="f")
-        self.assertNoResult(moving)
-        read.callback(None)
-        self.assertIsNone(self.successResultOf(claiming))
-        self.failureResultOf(moving, Conflict)
-        self.assertEqual([b'"x"'], self.listed(GRAVE))
-
     def test_nothing_worn_out(self) -> None:
         """As long as nothing is worn out the claim is all that is done."""
         self.post("x")
@@ -221,19 +206,6 @@ class OtherPoolTests(DeadLettersTestCase):
         held.callback(None)
         self.assertIsNone(self.successResultOf(claiming))
         self.assertIsNone(self.record(GRAVE))
-
-    def test_target_moves_meanwhile(self) -> None:
-        """A target that is just given another pool gets the letters there."""
-        self.wear_out("x")
-        held = self.management.hold_answer("update")
-        moving = self.change(GRAVE, _flavor=None)
-        claiming = self.claiming(wait=0)
-        self.assertNoResult(claiming)
-        held.callback(None)
-        self.successResultOf(moving)
-        self.assertIsNone(self.successResultOf(claiming))
-        self.assertEqual([b'"x"'], self.listed(GRAVE))
-        self.assertEqual([b'"x"'], self.in_pool(self.pool_of(GRAVE), GRAVE))
 
     def test_target_is_deleted_after_the_claim(self) -> None:
         """Letters wait for a removal that comes before them, and are not part of it."""

@@ -14,7 +14,14 @@ from mqsvc.messaging.errors import (
     StoreUnavailable,
 )
 from mqsvc.messaging.model import Destination, Kind
-from tests.messaging.case import GRAVE, QUEUE, TOPIC, WORN_OUT, OperationsTestCase
+from tests.messaging.case import (
+    GRAVE,
+    OTHER,
+    QUEUE,
+    TOPIC,
+    WORN_OUT,
+    OperationsTestCase,
+)
 from tests.messaging.pooled import PooledTestCase
 
 
@@ -206,7 +213,7 @@ class BesideTests(PooledTestCase):
 
 
 class ChangeTests(PooledTestCase):
-    """Another flavor, maybe another pool."""
+    """Another flavor: the queue stays where it was made."""
 
     def setUp(self) -> None:
         """Make a queue in a pool of no flavor, and a flavor of two pools."""
@@ -215,34 +222,43 @@ class ChangeTests(PooledTestCase):
         self.add_flavor("f", "f1", "f2")
         self.create(QUEUE, a=1)
 
-    def test_moves(self) -> None:
-        """An empty queue gets a pool of the flavor, and messages go there."""
-        shown = self.successResultOf(self.change(_flavor="f"))
-        self.assertEqual("f", shown["_flavor"])
-        self.assertEqual("f1", self.pool_of())
-        self.post("x")
-        self.assertEqual([b'"x"'], self.in_pool("f1"))
-        self.assertEqual([b'"x"'], self.listed())
+    def test_refused(self) -> None:
+        """A flavor of other pools is refused, with or without messages."""
+        for _ in range(2):
+            before = self.record()
+            error = self.failureResultOf(self.change(_flavor="f", a=2), Conflict).value
+            self.assertIn("make it again", error.description)
+            self.assertEqual(before, self.record())
+            self.post("x")
+        self.assertEqual([b'"x"', b'"x"'], self.in_pool("plain"))
         self.leaves_nothing()
 
     def test_back(self) -> None:
-        """Without a flavor it goes back to a pool of none."""
+        """A queue of a flavor cannot do without it."""
+        self.create(OTHER, _flavor="f")
         for value in (None, ""):
-            self.successResultOf(self.change(_flavor="f"))
-            self.assertEqual("f1", self.pool_of())
-            self.successResultOf(self.change(_flavor=value))
-            self.assertEqual("plain", self.pool_of())
+            self.failureResultOf(self.change(OTHER, _flavor=value), Conflict)
+        self.assertEqual("f1", self.pool_of(OTHER))
 
-    def test_stays(self) -> None:
-        """It stays where its pool belongs to the new flavor, with its messages."""
+    def test_made_again(self) -> None:
+        """Deleted and made again, it lives in a pool of the flavor."""
+        self.done(self.operations.queues.delete(QUEUE))
+        self.create(QUEUE, _flavor="f")
+        self.post("x")
+        self.assertEqual([b'"x"'], self.in_pool("f1"))
+        self.assertEqual([b'"x"'], self.listed())
+
+    def test_fits(self) -> None:
+        """It is taken where the pool belongs to the new flavor, and messages stay."""
         self.post("x")
         self.add_pool("plain", flavor="g")
         self.successResultOf(self.management.put_flavor("g", ["plain"]))
-        self.successResultOf(self.change(_flavor="g"))
+        shown = self.successResultOf(self.change(_flavor="g"))
+        self.assertEqual("g", shown["_flavor"])
         self.assertEqual("plain", self.pool_of())
         self.assertEqual([b'"x"'], self.listed())
 
-    def test_stays_in_the_default_pool(self) -> None:
+    def test_default_pool(self) -> None:
         """The default pool belongs to no flavor: who asks for none may stay there."""
         old = Destination("p1", Kind.QUEUE, "old")
         self.successResultOf(self.management.create(old, {"_flavor": "old"}, None))
@@ -250,24 +266,6 @@ class ChangeTests(PooledTestCase):
         self.successResultOf(self.change(old, _flavor=None))
         self.assertIsNone(self.pool_of(old))
         self.assertEqual([b'"x"'], self.listed(old))
-
-    def test_holds_messages(self) -> None:
-        """With messages of any kind it is refused, and nothing is changed."""
-        before = self.record()
-        for fields in ({}, {"delay": 60}):
-            self.successResultOf(self.change(_default_message_delay=1))
-            before = self.record()
-            self.post("x", **fields)
-            self.failureResultOf(self.change(_flavor="f", a=2), Conflict)
-            self.assertEqual(before, self.record())
-            self.done(self.operations.queues.purge(QUEUE, None))
-        self.successResultOf(self.change(_default_message_delay=None))
-        self.post("x")
-        self.assertIsNotNone(self.claim())
-        error = self.failureResultOf(self.change(_flavor="f"), Conflict).value
-        self.assertIn("claimed", error.description)
-        self.assertEqual("plain", self.pool_of())
-        self.leaves_nothing()
 
     def test_unknown(self) -> None:
         """A flavor that does not exist is refused, and nothing is changed."""
@@ -277,8 +275,6 @@ class ChangeTests(PooledTestCase):
         ).value
         self.assertEqual("The flavor g does not exist.", error.description)
         self.assertEqual(before, self.record())
-        self.post("x")
-        self.assertEqual([b'"x"'], self.in_pool("plain"))
         self.leaves_nothing()
 
     def test_malformed(self) -> None:
@@ -288,21 +284,12 @@ class ChangeTests(PooledTestCase):
             self.failureResultOf(self.change(_flavor=value), InvalidBody)
         self.assertEqual(before, self.record())
 
-    def test_no_pool(self) -> None:
-        """Where the flavor has no pool nothing is changed."""
-        for name in ("f1", "f2"):
-            self.add_pool(name, weight=0, flavor="f")
-        before = self.record()
-        self.failureResultOf(self.change(_flavor="f"), NoPool)
-        self.assertEqual(before, self.record())
-
     def test_other_keys(self) -> None:
-        """Other changes leave it where it is, whatever became of its flavor."""
-        self.successResultOf(self.change(_flavor="f"))
-        self.post("x")
+        """Other changes are taken, whatever became of its flavor."""
+        self.create(OTHER, _flavor="f")
         self.done(self.administration.flavors.delete("f"))
-        self.successResultOf(self.change(a=3))
-        self.assertEqual("f1", self.pool_of())
+        self.successResultOf(self.change(OTHER, a=3))
+        self.assertEqual("f1", self.pool_of(OTHER))
 
     def test_malformed_before(self) -> None:
         """What was stored before there were pools does not stop other changes."""
@@ -310,34 +297,14 @@ class ChangeTests(PooledTestCase):
         self.successResultOf(self.management.create(old, {"_flavor": 5}, None))
         self.assertEqual(5, self.successResultOf(self.change(old, a=1))["_flavor"])
 
-    def test_pool_that_goes(self) -> None:
-        """Where the new pool is deleted meanwhile, another one is chosen."""
-        held = self.management.hold_call("update")
-        changing = self.change(_flavor="f")
-        self.done(self.administration.pools.delete("f1"))
-        held.callback(None)
-        self.successResultOf(changing)
-        self.assertEqual("f2", self.pool_of())
-
-    def test_dead_pool(self) -> None:
-        """Where the old pool does not say whether it is empty, nothing is changed."""
-        self.listed()
-        self.stores["test:plain"].broken = {"page"}
-        before = self.record()
-        self.failureResultOf(self.change(_flavor="f"), StoreUnavailable)
-        self.assertEqual(before, self.record())
-        self.leaves_nothing()
-
 
 class AtOnceTests(PooledTestCase):
-    """Changes, posts and removals at the same time: nothing is lost or stranded."""
+    """Posts and removals at the same time: nothing is lost or stranded."""
 
     def setUp(self) -> None:
-        """Make a queue in a pool of no flavor, and two flavors."""
+        """Make a queue in a pool of no flavor."""
         super().setUp()
         self.add_pool("plain")
-        self.add_flavor("f", "f1")
-        self.add_flavor("g", "g1")
         self.create(QUEUE)
         self.listed()
 
@@ -345,61 +312,6 @@ class AtOnceTests(PooledTestCase):
         """A post under way."""
         messages = [{"body": body}]
         return self.start(self.operations.messages.post(QUEUE, "c", messages, 1))
-
-    def test_two_changes(self) -> None:
-        """Of two changes of flavor the later one is seen, in its own pool."""
-        held = self.management.hold_call("update")
-        first, second = self.change(_flavor="f"), self.change(_flavor="g", a=1)
-        held.callback(None)
-        self.successResultOf(first)
-        shown = self.successResultOf(second)
-        self.assertEqual(("g", 1), (shown["_flavor"], shown["a"]))
-        self.assertEqual("g1", self.pool_of())
-        self.post("x")
-        self.assertEqual([b'"x"'], self.in_pool("g1"))
-        self.leaves_nothing()
-
-    def test_other_change(self) -> None:
-        """A change of another key at the same time is not undone, nor undoes this."""
-        held = self.management.hold_call("update")
-        moving, other = self.change(_flavor="f"), self.change(a=1)
-        held.callback(None)
-        self.successResultOf(moving)
-        self.successResultOf(other)
-        record = self.record()
-        self.assertEqual({"_flavor": "f", "a": 1}, record.metadata)
-        self.assertEqual("f1", record.pool)
-
-    def test_post_during_a_change(self) -> None:
-        """A post that comes during a change waits and goes to the new pool."""
-        held = self.management.hold_answer("update")
-        changing, posting = self.change(_flavor="f"), self.posting("x")
-        self.assertNoResult(posting)
-        held.callback(None)
-        self.successResultOf(changing)
-        self.successResultOf(posting)
-        self.assertEqual([b'"x"'], self.in_pool("f1"))
-        self.assertEqual([], self.in_pool("plain"))
-        self.assertEqual([b'"x"'], self.listed())
-
-    def test_change_during_a_post(self) -> None:
-        """A change that comes during a post is refused when the post is there."""
-        held = self.stores["test:plain"].hold_answer("post")
-        posting, changing = self.posting("x"), self.change(_flavor="f")
-        self.assertNoResult(changing)
-        held.callback(None)
-        self.successResultOf(posting)
-        self.failureResultOf(changing, Conflict)
-        self.assertEqual([b'"x"'], self.listed())
-
-    def test_change_during_a_post_that_fails(self) -> None:
-        """Where nothing is known to be there the pool itself is asked."""
-        held = self.stores["test:plain"].hold_call("post")
-        posting, changing = self.posting("x"), self.change(_flavor="f")
-        held.errback(StoreUnavailable())
-        self.failureResultOf(posting, StoreUnavailable)
-        self.successResultOf(changing)
-        self.assertEqual("f1", self.pool_of())
 
     def test_removal_during_a_post(self) -> None:
         """A removal waits for posts, so that it takes their messages away too."""
@@ -437,17 +349,6 @@ class AtOnceTests(PooledTestCase):
         self.assertEqual("plain", self.pool_of())
         self.post("y")
         self.assertEqual([b'"x"', b'"y"'], self.listed())
-        self.leaves_nothing()
-
-    def test_caller_leaves(self) -> None:
-        """A change whose caller leaves is made, or not, as a whole."""
-        held = self.management.hold_answer("update")
-        self.cancel(self.change(_flavor="f"))
-        posting = self.posting("x")
-        held.callback(None)
-        self.successResultOf(posting)
-        self.assertEqual("f1", self.pool_of())
-        self.assertEqual([b'"x"'], self.in_pool("f1"))
         self.leaves_nothing()
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from twisted.internet.defer import Deferred
 
-from mqsvc.messaging import records
+from mqsvc.bus import knowledge
 from mqsvc.messaging.errors import StoreUnavailable
 from mqsvc.messaging.limits import Limits
 from mqsvc.messaging.model import Destination, Kind, Record
@@ -82,7 +82,7 @@ class MemoryTests(RecordsTestCase):
         self.done(self.records.create(QUEUE, {"_default_message_ttl": 100}))
         self.assertEqual(100, self.known().rules.default_ttl)
         record = self.stored()
-        self.done(self.records.update(record, {"_default_message_ttl": 200}, None))
+        self.done(self.records.update(record, {"_default_message_ttl": 200}))
         self.assertEqual(200, self.known().rules.default_ttl)
         self.done(self.records.delete(QUEUE))
         self.assertEqual(3600, self.known().rules.default_ttl)
@@ -91,8 +91,8 @@ class MemoryTests(RecordsTestCase):
         """An update that somebody else was faster than is forgotten as well."""
         self.done(self.records.create(QUEUE, numbered(1)))
         old = self.stored()
-        self.done(self.records.update(old, numbered(2), None))
-        self.assertIsNone(self.done(self.records.update(old, numbered(3), None)))
+        self.done(self.records.update(old, numbered(2)))
+        self.assertIsNone(self.done(self.records.update(old, numbered(3))))
         self.assertEqual(2, self.number())
 
     def test_failed_change(self) -> None:
@@ -100,7 +100,7 @@ class MemoryTests(RecordsTestCase):
         self.done(self.records.create(QUEUE, numbered(1)))
         record = self.stored()
         answer = self.management.hold_answer("update")
-        updating = self.start(self.records.update(record, numbered(2), None))
+        updating = self.start(self.records.update(record, numbered(2)))
         answer.errback(StoreUnavailable())
         self.failureResultOf(updating, StoreUnavailable)
         self.assertEqual(2, self.number())
@@ -115,7 +115,7 @@ class MemoryTests(RecordsTestCase):
 
     def test_bounded(self) -> None:
         """When memory is full, the one known longest makes room, and no other."""
-        self.patch(records, "MAX_KNOWN", 3)
+        self.patch(knowledge, "MOST_KNOWN", 3)
         many = [Destination("many", Kind.QUEUE, name) for name in "abcd"]
         for destination in many:
             self.known(destination)
@@ -175,14 +175,14 @@ class InFlightTests(RecordsTestCase):
 
     def test_update(self) -> None:
         """An old answer that comes after an update is not remembered."""
-        self.done(self.records.update(self.record, numbered(2), None))
+        self.done(self.records.update(self.record, numbered(2)))
         self.answer.callback(None)
         self.assertEqual(1, number_in(self.successResultOf(self.reader)))
         self.assertEqual(2, self.number())
 
     def test_old_answer_after_a_new_one(self) -> None:
         """An old answer does not replace a newer one that came before it."""
-        self.done(self.records.update(self.record, numbered(2), None))
+        self.done(self.records.update(self.record, numbered(2)))
         self.assertEqual(2, self.number())
         self.answer.callback(None)
         self.successResultOf(self.reader)
@@ -206,7 +206,7 @@ class InFlightTests(RecordsTestCase):
     def test_change_under_way(self) -> None:
         """What is read while a change is under way is forgotten when it is done."""
         update = self.management.hold_answer("update")
-        updating = self.start(self.records.update(self.record, numbered(2), None))
+        updating = self.start(self.records.update(self.record, numbered(2)))
         self.answer.callback(None)
         self.successResultOf(self.reader)
         update.callback(None)
@@ -216,7 +216,7 @@ class InFlightTests(RecordsTestCase):
     def test_cancelled_reader(self) -> None:
         """Who leaves while the store reads disturbs nobody."""
         self.cancel(self.reader)
-        self.done(self.records.update(self.record, numbered(2), None))
+        self.done(self.records.update(self.record, numbered(2)))
         self.answer.callback(None)
         self.assertEqual(2, self.number())
 
@@ -224,7 +224,7 @@ class InFlightTests(RecordsTestCase):
         """Readers at the same time all get an answer, and the newest is remembered."""
         other = self.management.hold_answer("get")
         second = self.knowing()
-        self.done(self.records.update(self.record, numbered(2), None))
+        self.done(self.records.update(self.record, numbered(2)))
         other.callback(None)
         self.answer.callback(None)
         self.successResultOf(self.reader)
@@ -244,7 +244,7 @@ class HungUpTests(RecordsTestCase):
     def test_update(self) -> None:
         """What is read before an abandoned update is done is not kept after it."""
         step = self.management.hold_call("update")
-        self.cancel(self.start(self.records.update(self.record, numbered(2), None)))
+        self.cancel(self.start(self.records.update(self.record, numbered(2))))
         self.assertEqual(1, self.number())
         step.callback(None)
         self.assertEqual(2, self.number())

@@ -6,9 +6,12 @@ from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
 
+from mqsvc.bus.news import News
 from mqsvc.messaging.errors import StoreUnavailable
 from mqsvc.messaging.messages import View
-from tests.messaging.case import OTHER, QUEUE, OperationsTestCase
+from mqsvc.messaging.model import NewMessage
+from tests.bus.recorder import Recorder
+from tests.messaging.case import NOW, OTHER, QUEUE, OperationsTestCase
 
 
 class LineTests(OperationsTestCase):
@@ -251,6 +254,61 @@ class CancelTests(OperationsTestCase):
         line = [self.claiming() for _ in range(5)]
         for place in (2, 0, 4, 1, 3):
             self.cancel(line[place])
+        self.leaves_nothing()
+
+
+class OtherProcessTests(OperationsTestCase):
+    """What other processes post."""
+
+    def setUp(self) -> None:
+        """Have a link to others."""
+        super().setUp()
+        self.link = Recorder(shares_board=True, wants=False)
+        self.bus.connect(self.link)
+
+    def post_elsewhere(self) -> None:
+        """Another process posts, and its signal is lost."""
+        message = NewMessage(b'"x"', 60)
+        self.successResultOf(self.messages.post(QUEUE, [message], "c", NOW))
+
+    def test_signal(self) -> None:
+        """A signal of another process wakes who waits."""
+        head = self.claiming()
+        self.post_elsewhere()
+        self.assertNoResult(head)
+        self.bus.hear(News([QUEUE]))
+        self.assertEqual([b'"x"'], self.bodies(head))
+        self.leaves_nothing()
+
+    def test_down(self) -> None:
+        """While a link is down who waits looks once in a while."""
+        self.link.is_up = False
+        head = self.claiming()
+        self.clock.pump([0.5] * 4)
+        self.assertNoResult(head)
+        self.post_elsewhere()
+        self.clock.advance(1)
+        self.assertEqual([b'"x"'], self.bodies(head))
+        self.leaves_nothing()
+
+    def test_goes_down(self) -> None:
+        """Who waits already when a link breaks begins to look, too."""
+        head = self.claiming()
+        self.link.is_up = False
+        self.bus.call_all()
+        self.post_elsewhere()
+        self.clock.advance(1)
+        self.assertEqual([b'"x"'], self.bodies(head))
+        self.leaves_nothing()
+
+    def test_lost(self) -> None:
+        """A signal that is lost costs time, and no message."""
+        head = self.claiming(wait=20)
+        self.post_elsewhere()
+        self.clock.advance(19)
+        self.assertNoResult(head)
+        self.clock.advance(1)
+        self.assertEqual([b'"x"'], self.bodies(head))
         self.leaves_nothing()
 
 

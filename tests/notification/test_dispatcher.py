@@ -11,6 +11,7 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from mqsvc.bus import Bus
 from mqsvc.messaging.audience import Audience
 from mqsvc.messaging.errors import InvalidRequest, SubscriptionDoesNotExist
 from mqsvc.messaging.limits import Limits
@@ -80,7 +81,7 @@ class DispatcherTestCase(SynchronousTestCase):
         self.store = Watched(open_messages(self))
         self.script = Script()
         self.ids: Iterator[int] = count(1)
-        self.audience = Audience(self.management, self.now)
+        self.audience = Audience(self.management, self.now, Bus())
         self.dispatcher = self.make_dispatcher()
         self.outbox = Outbox(
             self.store,

@@ -1,12 +1,10 @@
-"""Queues in pools: where they go, what they do there, and when they change."""
+"""Queues in pools: where they go, and what they do there."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from twisted.internet.defer import gatherResults
-
-from tests.rest.server import JSON_PATCH, PoolingTestCase, asking
+from tests.rest.server import PoolingTestCase, asking
 
 FLAVOR = "/metadata/_flavor"
 
@@ -182,38 +180,24 @@ class ChangeTests(PoolingTestCase):
         operation = {"op": "add", "path": FLAVOR, "value": flavor}
         return self.expect(await self.patch("q", operation), status).json
 
-    async def test_empty(self) -> None:
-        """An empty queue goes to another pool, and back when the key is removed."""
-        shown = await self.ask_for("f", 200)
-        self.assertEqual(("f", 1), (shown["_flavor"], shown["a"]))
-        await self.post("q", "x")
-        self.assertEqual([['"x"'], []], [self.in_pool("fast"), self.in_pool("plain")])
-        await self.call("DELETE", "/v2/queues/q/messages?pop=1")
-        self.expect(await self.patch("q", {"op": "remove", "path": FLAVOR}), 200)
-        await self.post("q", "y")
-        self.assertEqual(['"y"'], self.in_pool("plain"))
-        self.assertEqual(["y"], await self.listed("q"))
+    async def test_elsewhere(self) -> None:
+        """A flavor of other pools is refused, with and without messages."""
+        for listed in ([], ["x"]):
+            before = (await self.call("GET", "/v2/queues/q")).json
+            refusal = await self.ask_for("f", 409)
+            self.assertEqual("Resource conflict", refusal["title"])
+            self.assertIn("make it again", refusal["description"])
+            self.assertEqual(before, (await self.call("GET", "/v2/queues/q")).json)
+            self.assertEqual(listed, await self.listed("q"))
+            await self.post("q", "x")
 
-    async def test_with_messages(self) -> None:
-        """With messages it is refused, and nothing is changed."""
+    async def test_same_pool(self) -> None:
+        """It is taken where the pool of the queue belongs to the flavor."""
         await self.post("q", "x")
-        before = (await self.call("GET", "/v2/queues/q")).json
-        refusals = [await self.ask_for("f", 409)]
-        claim = await self.claim("q")
-        refusals.append(await self.ask_for("f", 409))
-        self.assertEqual(
-            ["Resource conflict"] * 2, [refusal["title"] for refusal in refusals]
-        )
-        self.assertEqual(before, (await self.call("GET", "/v2/queues/q")).json)
-        await self.release("q", claim.id)
+        await self.add_flavor("g", "plain")
+        shown = await self.ask_for("g", 200)
+        self.assertEqual(("g", 1), (shown["_flavor"], shown["a"]))
         self.assertEqual(["x"], await self.listed("q"))
-
-    async def test_expired(self) -> None:
-        """Messages that are expired do not count."""
-        await self.post("q", "x", ttl=60)
-        await self.ask_for("f", 409)
-        self.clock.advance(60)
-        await self.ask_for("f", 200)
 
     async def test_refused(self) -> None:
         """An unknown flavor is not found, a malformed one no request at all."""
@@ -235,31 +219,6 @@ class ChangeTests(PoolingTestCase):
         ):
             answer = await self.patch("q", operation)
             self.refused(answer, 409, "Resource conflict")
-
-    async def test_while_others_post(self) -> None:
-        """Whatever wins, each message that was taken can be read afterwards."""
-        operation = {"op": "add", "path": FLAVOR, "value": "f"}
-        posts = [
-            self.call_soon(
-                "POST",
-                "/v2/queues/q/messages",
-                json={"messages": [{"body": number}]},
-                client=f"{number:032x}",
-            )
-            for number in range(15)
-        ]
-        change = self.call_soon(
-            "PATCH",
-            "/v2/queues/q",
-            json=[operation],
-            headers={"Content-Type": JSON_PATCH},
-        )
-        for answer in await gatherResults(posts):
-            self.expect(answer, 201)
-        self.assertIn((await change).status, (200, 409))
-        listed = await self.listed("q", "limit=20&echo=true")
-        self.assertEqual(list(range(15)), sorted(listed))
-        self.assertIn([], [self.in_pool("plain"), self.in_pool("fast")])
 
 
 class DeadLetterTests(PoolingTestCase):

@@ -13,6 +13,8 @@ from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 from zope.interface.verify import verifyObject
 
+from mqsvc.bus import Bus
+from mqsvc.bus.board import slot_of
 from mqsvc.messaging.errors import NoPool, StoreUnavailable
 from mqsvc.messaging.model import (
     DeadLetterRule,
@@ -41,6 +43,7 @@ ONE = Destination("p", Kind.QUEUE, "one")
 TWO = Destination("p", Kind.QUEUE, "two")
 PLAIN = Destination("p", Kind.QUEUE, "plain")
 NOW = 1_800_000_000_000
+REMEMBERED = 60
 ALL = Selection(20, include_claimed=True, include_delayed=True)
 
 
@@ -122,7 +125,8 @@ class PooledTestCase(SynchronousTestCase):
         """Start a store that knows two pools, and where queues live."""
         self.clock = Clock()
         self.clock.advance(NOW // 1000)
-        self.management = open_management(self)
+        self.bus = Bus(clock=self.clock, remembered=REMEMBERED)
+        self.management = Watched(open_management(self))
         self.notes: list[str] = []
         self.places: dict[Destination, str] = {ONE: "a", TWO: "b"}
         self.files: dict[str, str] = {}
@@ -139,6 +143,7 @@ class PooledTestCase(SynchronousTestCase):
             self.locate,
             self.open,
             self.clock,
+            self.bus,
         )
         self.store.startService()
         self.addCleanup(self.stop)
@@ -305,6 +310,89 @@ class RoutingTests(PooledTestCase):
         claimed = self.successResultOf(self.store.claim(ONE, 60, 60, 1, later, rule))
         self.assertEqual((None, 1), (claimed.claim, claimed.dead_lettered))
         self.assertEqual([b"1"], self.bodies(TWO))
+
+
+class OtherProcessTests(PooledTestCase):
+    """Pools change by other processes."""
+
+    def told(self, name: str) -> None:
+        """Another process tells that it changed a pool."""
+        self.bus.board.changed(slot_of("pool", name))
+
+    def test_told(self) -> None:
+        """After another process changed a pool its new store is used."""
+        self.posted(ONE, b"old")
+        self.put("a", "sqlite:new")
+        self.assertEqual([b"old"], self.bodies(ONE))
+        self.told("a")
+        self.assertEqual([], self.bodies(ONE))
+        self.assertEqual(["stop sqlite:a", "start sqlite:new"], self.notes[-2:])
+
+    def test_not_told(self) -> None:
+        """What other processes fail to tell is found out after some seconds."""
+        self.posted(ONE, b"old")
+        self.put("a", "sqlite:new")
+        self.clock.advance(REMEMBERED)
+        self.assertEqual([], self.bodies(ONE))
+
+    def test_same_store(self) -> None:
+        """A store stays open as long as what it was opened with stays the same."""
+        self.posted(ONE, b"1")
+        self.successResultOf(self.management.put_pool(Pool("a", "sqlite:a", 7)))
+        self.told("a")
+        self.management.calls.clear()
+        for _ in range(3):
+            self.assertEqual([b"1"], self.bodies(ONE))
+        self.assertEqual(["pool"], self.management.calls)
+        self.assertEqual(["sqlite:a"], self.openings)
+        self.assertNotIn("stop sqlite:a", self.notes)
+
+    def test_options(self) -> None:
+        """Other options are another store."""
+        self.posted(ONE, b"1")
+        self.put("a", "sqlite:a", x=1)
+        self.told("a")
+        self.assertEqual([b"1"], self.bodies(ONE))
+        self.assertEqual(["sqlite:a"] * 2, self.openings)
+
+    def test_gone(self) -> None:
+        """A pool that another process removed is closed and used no more."""
+        self.posted(ONE, b"1")
+        self.successResultOf(self.management.delete_pool("a"))
+        self.told("a")
+        self.failureResultOf(self.post(ONE, b"2"), NoPool)
+        self.assertEqual("stop sqlite:a", self.notes[-1])
+
+    def test_running_calls(self) -> None:
+        """Calls under way go on in the store in which they began."""
+        self.posted(ONE, b"1")
+        answers = self.watched["sqlite:a"].hold_answer("post")
+        running = self.post(ONE, b"2")
+        self.put("a", "sqlite:new")
+        self.told("a")
+        self.posted(ONE, b"3")
+        self.assertNotIn("stop sqlite:a", self.notes)
+        answers.callback(None)
+        self.successResultOf(running)
+        self.assertIn("stop sqlite:a", self.notes)
+
+    def test_catalog_is_away(self) -> None:
+        """Without the catalog what has to be looked up waits; then all is well."""
+        self.posted(ONE, b"1")
+        self.told("a")
+        self.management.broken = {"pool"}
+        self.failureResultOf(self.post(ONE, b"2"), StoreUnavailable)
+        self.management.broken = set()
+        self.posted(ONE, b"3")
+        self.assertEqual(["sqlite:a"], self.openings)
+
+    def test_no_memory(self) -> None:
+        """Where nothing is remembered each call looks, and opens once."""
+        self.bus.remembered = 0
+        for _ in range(3):
+            self.posted(ONE, b"1")
+        self.assertEqual(3, self.management.calls.count("pool"))
+        self.assertEqual(["sqlite:a"], self.openings)
 
 
 class ForgettingTests(PooledTestCase):

@@ -6,8 +6,11 @@ from typing import Any
 
 from twisted.internet.defer import Deferred, fail
 
+from mqsvc.bus.news import News
 from mqsvc.messaging.errors import StoreUnavailable
 from mqsvc.messaging.model import Message, NewMessage
+from mqsvc.websocket.feeds import UNSIGNALLED_EVERY
+from tests.bus.recorder import Recorder
 from tests.websocket.client import Client
 from tests.websocket.server import EPOCH, WebSocketTestCase
 
@@ -335,6 +338,51 @@ class CrowdTests(PushTestCase):
             while seen[-1] != "last":
                 seen += await self.pushed(client, 1)
             self.assertEqual(sorted(seen[:-1]), seen[:-1])
+
+
+class OtherProcessTests(PushTestCase):
+    """What other processes post."""
+
+    async def setUp(self) -> None:
+        """Have a link to others, and a subscriber."""
+        await super().setUp()
+        self.link = Recorder(shares_board=True, wants=False)
+        self.operations.bus.connect(self.link)
+        self.client = await self.subscriber()
+
+    async def post_elsewhere(self, *bodies: bytes) -> None:
+        """Another process posts."""
+        messages = [NewMessage(body, 600) for body in bodies]
+        store = self.stores[1]
+        await store.post(self.queue("q"), messages, "c", EPOCH * 1000)
+
+    async def test_order(self) -> None:
+        """What others post and what is posted here come in the order of the store."""
+        for number in range(10):
+            await self.post_elsewhere(b"%d" % (2 * number))
+            await self.post("q", 2 * number + 1)
+        self.assertEqual([*range(20)], await self.pushed(self.client, 20))
+
+    async def test_signal(self) -> None:
+        """A signal of another process brings what it posted."""
+        await self.post_elsewhere(b"1")
+        await self.assert_silent(self.client)
+        self.operations.bus.hear(News([self.queue("q")]))
+        self.assertEqual([1], await self.pushed(self.client, 1))
+
+    async def test_down(self) -> None:
+        """While a link is down the store is looked into each second."""
+        self.link.is_up = False
+        for number in range(3):
+            await self.post_elsewhere(b"%d" % number)
+            self.clock.advance(1)
+            self.assertEqual([number], await self.pushed(self.client, 1))
+
+    async def test_lost(self) -> None:
+        """What no signal came for is found all the same, a little later."""
+        await self.post_elsewhere(b"1")
+        self.clock.pump([1] * UNSIGNALLED_EVERY)
+        self.assertEqual([1], await self.pushed(self.client, 1))
 
 
 class FailureTests(PushTestCase):

@@ -137,7 +137,8 @@ async def _log_in(protocol: Any, username: str, password: str) -> None:
         await protocol.execute_command("AUTH", *user, password)
 
 
-def _endpoint(address: Address, reactor: Any) -> IStreamClientEndpoint:
+def endpoint_of(address: Address, reactor: Any) -> IStreamClientEndpoint:
+    """Where to connect to, asking the Sentinels each time if there are any."""
     if address.path:
         return UNIXClientEndpoint(reactor, address.path, timeout=address.socket_timeout)
     if address.master:
@@ -157,7 +158,7 @@ class RedisConnection:
     def __init__(self, address: Address, reactor: Any) -> None:
         self._address = address
         self._reactor = reactor
-        self._endpoint = _endpoint(address, reactor)
+        self._endpoint = endpoint_of(address, reactor)
         self._protocol: Any = None
         self._waiting: list[Deferred[Any]] = []
         self._is_running = False

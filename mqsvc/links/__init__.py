@@ -1,0 +1,1 @@
+"""Ways of signals to other processes; see docs/architecture.rst."""
