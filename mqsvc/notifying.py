@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from attrs import frozen
@@ -33,7 +33,10 @@ from mqsvc.wiring import Backends
 
 NAMES_PER_PAGE = 100
 
-BUILT_IN = ("http", "https", "mailto", "trust+http", "trust+https", "websocket")
+BUILT_IN = (
+    *("http", "https", "mailto", "trust+http", "trust+https", "websocket"),
+    *("queue", "topic"),
+)
 """Schemes of subscribers that no package can claim."""
 
 
@@ -48,7 +51,11 @@ class Notifying:
     dispatcher: Dispatcher
     deliveries: Deliveries
     audience: Audience
-    _channels: Mapping[str, Channel]
+    _channels: dict[str, Channel]
+
+    def add(self, channel: Channel) -> None:
+        """Deliver by one more channel, which could not be made before."""
+        self._channels.update(dict.fromkeys(channel.schemes, channel))
 
     async def check_subscriber(self, subscriber: str, options: JsonObject) -> None:
         """Accept a subscriber that can be told, and its options.

@@ -32,9 +32,11 @@ from mqsvc.messaging.errors import (
     SubscriptionDoesNotExist,
 )
 from mqsvc.messaging.model import Destination, Message, NewMessage, Subscription
+from mqsvc.messaging.shield import finished
 from mqsvc.notification.deliverer import Deliverer
 from mqsvc.notification.entries import CLIENT, Delivery, Entry, due, outbox
 from mqsvc.notification.filters import compile_filter
+from mqsvc.notification.forwarding import goes_round, target_of
 from mqsvc.notification.history import History
 from mqsvc.storage.interfaces import IManagementStore, IMessageStore
 
@@ -240,12 +242,12 @@ class Dispatcher(Service):
         following = await gatherResults(
             [
                 Deferred.fromCoroutine(self._deliverer.make(pool, *one))
-                for one in _deliveries(message.id, entry, subscriptions)
+                for one in _deliveries(message, entry, subscriptions)
             ],
             consumeErrors=True,
         )
         await self._keep(pool, following)
-        await self._store.delete(outbox(pool), [message.id], self._now(), [claim_id])
+        await self._done(outbox(pool), message, claim_id)
 
     async def _see_to_delivery(
         self, pool: str | None, message: Message, claim_id: str
@@ -260,7 +262,12 @@ class Dispatcher(Service):
         else:
             following = await self._deliverer.make(pool, delivery, subscription)
         await self._keep(pool, [following])
-        await self._store.delete(due(pool), [message.id], self._now(), [claim_id])
+        await self._done(due(pool), message, claim_id)
+
+    async def _done(self, queue: Destination, message: Message, claim_id: str) -> None:
+        """Drop what was seen to."""
+        step = self._store.delete(queue, [message.id], self._now(), [claim_id])
+        await finished(step)
 
     async def _keep(
         self, pool: str | None, following: Sequence[NewMessage | None]
@@ -268,7 +275,8 @@ class Dispatcher(Service):
         """Write down what is to be delivered later."""
         records = [each for each in following if each is not None]
         if records:
-            await self._store.post(due(pool), records, CLIENT, self._now())
+            step = self._store.post(due(pool), records, CLIENT, self._now())
+            await finished(step)
 
     async def _subscriptions(self, entry: Entry) -> list[Subscription]:
         """Who is to be told."""
@@ -282,30 +290,38 @@ class Dispatcher(Service):
             if len(page) < PER_PAGE:
                 break
             after = page[-1].id
-        return [each for each in found if self._is_told(each)]
+        return [each for each in found if self._is_told(each, entry.via)]
 
-    def _is_told(self, subscription: Subscription) -> bool:
+    def _is_told(self, subscription: Subscription, via: str) -> bool:
         """Whether there is a delivery: connections follow their queues themselves."""
-        if subscription.subscriber.startswith(_CONNECTION):
+        source, subscriber = subscription.destination, subscription.subscriber
+        if subscriber.startswith(_CONNECTION) or goes_round(via, source, subscriber):
             return False
-        return subscription.confirmed or not self._require_confirmation
+        # A queue of the project is nobody who could be asked.
+        is_asked = self._require_confirmation and not target_of(source, subscriber)
+        return subscription.confirmed or not is_asked
 
 
 def _deliveries(
-    entry_id: str, entry: Entry, subscriptions: Sequence[Subscription]
+    record: Message, entry: Entry, subscriptions: Sequence[Subscription]
 ) -> Iterator[tuple[Delivery, Subscription]]:
-    """One for each message and subscription whose filter lets it pass."""
+    """One for each message and subscription whose filter lets it pass.
+
+    :param record: the entry as it is stored.
+    """
     filters = [compile_filter(each.options) for each in subscriptions]
     for number, content in enumerate(entry.contents):
         body = msgspec.json.decode(content)["body"]
         for subscription, wanted in zip(subscriptions, filters, strict=True):
             if wanted.matches(body):
                 delivery = Delivery(
-                    id=f"{entry_id}-{number}-{subscription.id}",
+                    id=f"{record.id}-{number}-{subscription.id}",
                     project=entry.project,
                     kind=entry.kind,
                     name=entry.name,
                     subscription=subscription.id,
                     content=content,
+                    posted=record.created,
+                    via=entry.via,
                 )
                 yield delivery, subscription

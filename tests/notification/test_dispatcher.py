@@ -375,6 +375,19 @@ class CrashTests(DispatcherTestCase):
         self.dispatcher.startService()
         self.assertEqual(self.bodies(), [1, 1])
 
+    def test_stopped_half_way(self) -> None:
+        """Whom a process has told before it stops is not told again by the next one."""
+        for name in ("quick", "slow"):
+            self.subscribe(f"http://{name}/")
+        self.script.outcomes = [DELIVERED, Deferred()]
+        self.post(1)
+        self.successResultOf(self.dispatcher.stopService())
+        self.dispatcher = self.make_dispatcher()
+        self.dispatcher.startService()
+        told = [notice.subscription.subscriber for notice in self.script.made]
+        self.assertEqual(told, ["http://quick/", "http://slow/", "http://slow/"])
+        self.assertEqual(len({notice.delivery_id for notice in self.script.made}), 2)
+
     def test_long_attempt(self) -> None:
         """What takes long is not taken over by others."""
         self.subscribe()
