@@ -29,7 +29,7 @@ from twisted.internet.interfaces import (
     IReactorTime,
     IStreamClientEndpoint,
 )
-from twisted.web.client import URI, Agent, HTTPConnectionPool
+from twisted.web.client import URI, Agent
 from twisted.web.http_headers import Headers
 from twisted.web.iweb import (
     IAgent,
@@ -40,6 +40,7 @@ from twisted.web.iweb import (
 )
 from zope.interface import implementer
 
+from mqsvc.access.quiet_pool import QuietPool
 from mqsvc.notification.resolving import TargetResolver
 from mqsvc.notification.target import Target
 
@@ -192,7 +193,7 @@ class Connections:
         self._reactor: IReactorTime = reactor
         self._resolver = resolver
         self._policy = policy
-        self._pool = HTTPConnectionPool(reactor)
+        self._pool = QuietPool(reactor)
         self._pool.maxPersistentPerHost = KEPT_PER_HOST
         self._pool.cachedConnectionTimeout = IDLE_SECONDS
         self._pool.retryAutomatically = False

@@ -15,6 +15,7 @@ from typing import Any, cast
 import treq
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
+from twisted.logger import globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from mqsvc.messaging.errors import InvalidRequest
@@ -341,6 +342,21 @@ class ReuseTests(WebhookCase):
         for path in "abc":
             await self.deliver(outside, f"http://127.0.0.1:{port}/{path}")
         self.assertEqual([1, 1, 1], [r.connection for r in self.receiver.requests])
+
+    async def test_quiet(self) -> None:
+        """The log says nothing of each connection, with TLS neither."""
+        heard: list[Any] = []
+        globalLogPublisher.addObserver(heard.append)
+        self.addCleanup(globalLogPublisher.removeObserver, heard.append)
+        certificate = Certificate("127.0.0.1")
+        for scheme, tls in (("http", None), ("https", certificate.server_options())):
+            port = self.listen(says(OK), tls=tls)
+            outside = self.outside(trust=certificate.trust())
+            outcome = await self.deliver(outside, f"{scheme}://127.0.0.1:{port}/")
+            self.assertEqual(200, outcome.status, outcome)
+            await outside.connections.close()
+        told = [event["factory"] for event in heard if "factory" in event]
+        self.assertEqual([], told)
 
     async def test_closed_meanwhile(self) -> None:
         """A kept connection that dies when it is used again is no failure."""
