@@ -9,7 +9,7 @@ from typing import Any
 from attrs import frozen
 from twisted.internet.interfaces import IReactorTime
 
-from mqsvc.clock import milliseconds
+from mqsvc.clock import Now, milliseconds
 from mqsvc.config import ConfigError, Notification, Settings
 from mqsvc.messaging.audience import Audience
 from mqsvc.messaging.model import JsonObject
@@ -90,7 +90,10 @@ def make_notifying(
         **_channels(settings.notification, connections, resolver, reactor, clock),
         **_installed_channels(settings, reactor),
     }
-    audience, attempts = Audience(backends.management, now), History(store, now)
+    audience, attempts = (
+        Audience(backends.management, now),
+        _history(settings, store, now),
+    )
     deliverer = Deliverer(
         *(backends.management, store, backends.records, channels),
         *(Breaker(clock), Lanes(), attempts, now),
@@ -107,6 +110,10 @@ def make_notifying(
         *(backends.management, store, backends.records, now, dispatcher.wake)
     )
     return Notifying(outbox, dispatcher, deliveries, audience, channels)
+
+
+def _history(settings: Settings, store: IMessageStore, now: Now) -> History:
+    return History(store, now, settings.notification.history_time)
 
 
 def _resolver(settings: Settings, reactor: Any, clock: IReactorTime) -> Any:

@@ -137,7 +137,7 @@ class Dispatcher(Service):
             await self._store.release(
                 lease.queue, lease.claim_id, self._now(), undelivered=True
             )
-        await self._history.write()
+        await self._history.write(is_last=True)
         await self._close()
 
     def wake(self) -> None:

@@ -20,9 +20,6 @@ CLIENT = "mqsvc-notification"
 KEPT_SECONDS = 14 * 24 * 3600
 """How long an entry or a delivery is worth anything: longer than any policy retries."""
 
-HISTORY_SECONDS = 3600
-"""How long attempts can be looked at."""
-
 
 class Entry(Struct, frozen=True):
     """A post to a destination that has subscriptions.

@@ -29,7 +29,7 @@ from mqsvc.notification.deliverer import Deliverer
 from mqsvc.notification.deliveries import Deliveries, Report
 from mqsvc.notification.dispatcher import INTERVAL, LEASE_SECONDS, Dispatcher
 from mqsvc.notification.entries import due, given_up, history, outbox
-from mqsvc.notification.history import History
+from mqsvc.notification.history import MOST_SHOWN, TRIM_EVERY, History
 from mqsvc.notification.lanes import Lanes
 from mqsvc.notification.outbox import Outbox
 from tests.messaging.stores import (
@@ -41,6 +41,7 @@ from tests.messaging.stores import (
 
 EPOCH = 1_800_000_000
 QUEUE = Destination("p", Kind.QUEUE, "q")
+HISTORY_TIME = 3600
 DELIVERED = Outcome(Verdict.DELIVERED, 200)
 
 
@@ -101,7 +102,7 @@ class DispatcherTestCase(SynchronousTestCase):
 
     def make_dispatcher(self) -> Dispatcher:
         """A dispatcher as a process has it."""
-        attempts = History(self.store, self.now)
+        attempts = History(self.store, self.now, HISTORY_TIME)
         limits = Limits()
         deliverer = Deliverer(
             management=self.management,
@@ -462,6 +463,32 @@ class DeliveriesTests(DispatcherTestCase):
         self.assertEqual(attempt.delivery, given_up_one.id)
         self.assertEqual((attempt.outcome, attempt.status), ("refused", 404))
         self.assertEqual(attempt.error, "the receiver says no")
+
+    def test_newest(self) -> None:
+        """The newest attempts are shown, and not much more is kept."""
+        for number in range(150):
+            self.post(number)
+            self.pass_time(1)
+        shown = self.report().attempts
+        self.assertEqual(len(shown), MOST_SHOWN)
+        self.assertEqual(shown[0].time, max(each.time for each in shown))
+        kept = self.left(history(None, self.subscription.id))
+        self.assertLess(kept, MOST_SHOWN + TRIM_EVERY)
+        self.assertGreaterEqual(kept, MOST_SHOWN)
+
+    def test_many_at_once(self) -> None:
+        """Attempts of the same moment are written together, the newest ones of them."""
+        self.post(*range(200))
+        self.pass_time(30)
+        self.assertEqual(len(self.report().attempts), MOST_SHOWN)
+        self.assertLess(self.left(history(None, self.subscription.id)), 32)
+
+    def test_old(self) -> None:
+        """Attempts are forgotten after a time."""
+        self.clock.advance(HISTORY_TIME - 2)
+        self.assertEqual(len(self.report().attempts), 1)
+        self.clock.advance(2)
+        self.assertEqual(self.report().attempts, ())
 
     def test_resend(self) -> None:
         """It is delivered again under its id, and is not given up any more."""
