@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Sequence
 from typing import Any
 
@@ -23,6 +24,7 @@ from mqsvc.notification.guard import TargetGuard, parse_networks
 from mqsvc.notification.history import History
 from mqsvc.notification.lanes import Lanes
 from mqsvc.notification.mail import Carrier, MailChannel
+from mqsvc.notification.names import NameLookup
 from mqsvc.notification.outbox import Outbox
 from mqsvc.notification.sendmail import SendmailCommand
 from mqsvc.notification.smtp import SMTPServer
@@ -124,7 +126,8 @@ def _resolver(settings: Settings, reactor: Any, clock: IReactorTime) -> Any:
     except ValueError as error:
         raise ConfigError(f"notification.allowed_networks: {error}") from error
     guard = TargetGuard(allowed, is_on_this_machine(settings.http))
-    return TargetResolver(guard, reactor.nameResolver, clock)
+    names = NameLookup(reactor, socket.getaddrinfo)
+    return TargetResolver(guard, names, clock)
 
 
 def _tls_policy() -> Any:

@@ -530,8 +530,9 @@ class CheckTests(WebhookCase):
         clock = Clock()
 
         class Away(Names):
-            def resolveHostName(self, *args: Any, **kwargs: Any) -> None:
+            def addresses_of(self, name: str) -> Deferred[Any]:
                 """Never answer."""
+                return Deferred()
 
         outside = self.outside(names=Away(), clock=clock)
         checked = Deferred.fromCoroutine(
@@ -540,6 +541,11 @@ class CheckTests(WebhookCase):
         self.assertNoResult(checked)
         clock.advance(5)
         await checked
+        delivering = self.deliver(outside, "https://slow.example/")
+        outcome = Deferred.fromCoroutine(delivering)
+        clock.advance(5)
+        self.assertEqual(Verdict.RETRY, (await outcome).verdict)
+        self.assertIn("the name server did not answer", (await outcome).error)
 
     async def test_options(self) -> None:
         """Options that could not be sent are refused, without showing secrets."""
