@@ -98,7 +98,7 @@ def make_notifying(
     )
     deliverer = Deliverer(
         *(backends.management, store, backends.records, channels),
-        *(Breaker(clock), Lanes(), attempts, now),
+        *(Breaker(clock), Lanes(clock), attempts, now),
     )
     dispatcher = Dispatcher(
         *(backends.management, store, deliverer, attempts),

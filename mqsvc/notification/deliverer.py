@@ -30,9 +30,6 @@ from mqsvc.notification.retry import next_delay, policy_in_force
 from mqsvc.notification.target import parse_target
 from mqsvc.storage.interfaces import IManagementStore, IMessageStore
 
-LANE_REST_SECONDS = 1
-"""How long a delivery stays away from a subscription that has enough to do."""
-
 EXHAUSTED = "exhausted"
 """The outcome of the last attempt that a policy allows."""
 
@@ -61,8 +58,9 @@ class Deliverer:
         :param pool: where it is written down what was given up.
         :return: the delivery that is to be made later, if it is not over.
         """
-        if self._lanes.is_full(subscription.id):
-            return await self._later(delivery, LANE_REST_SECONDS)
+        rest = self._lanes.rest(subscription.id)
+        if rest:
+            return await self._later(delivery, rest)
         try:
             async with self._lanes.turn(subscription.id):
                 outcome = await self._attempt_unless_resting(delivery, subscription)
@@ -81,7 +79,8 @@ class Deliverer:
         rest = self._breaker.wait(host)
         if rest:
             return rest
-        outcome = await self._attempt(delivery, subscription)
+        with self._breaker.trying(host):
+            outcome = await self._attempt(delivery, subscription)
         if host and outcome.verdict is Verdict.RETRY:
             self._breaker.failed(host)
         else:

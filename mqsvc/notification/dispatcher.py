@@ -7,6 +7,7 @@ delivery is made at least once.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from contextlib import suppress
 from typing import Any
@@ -31,7 +32,13 @@ from mqsvc.messaging.errors import (
     MessagingError,
     SubscriptionDoesNotExist,
 )
-from mqsvc.messaging.model import Destination, Message, NewMessage, Subscription
+from mqsvc.messaging.model import (
+    Destination,
+    Kind,
+    Message,
+    NewMessage,
+    Subscription,
+)
 from mqsvc.messaging.shield import finished
 from mqsvc.notification.deliverer import Deliverer
 from mqsvc.notification.entries import CLIENT, Delivery, Entry, due, outbox
@@ -46,7 +53,14 @@ Pools = Callable[[], Awaitable[Sequence[str | None]]]
 INTERVAL = 1.0
 """Seconds between two looks when nothing is heard of new entries."""
 
-MOST_UNDER_WAY = 100
+MOST_YOUNG = 200
+"""Entries, and as many due deliveries, that one process has just taken."""
+
+YOUNG_SECONDS = 1.0
+"""After which others are taken beside those that are still under way: they may wait
+for somebody who is dead, and must not hold up the rest."""
+
+MOST_UNDER_WAY = 500
 """Entries and due deliveries that one process sees to at a time."""
 
 PER_CLAIM = 20
@@ -68,13 +82,18 @@ class _Lease:
     """A claim on entries or deliveries.
 
     :ivar left: of its messages that are not yet seen to.
+    :ivar taken: seconds of the clock at which it began.
     :ivar renewed: seconds of the clock.
     """
 
     queue: Destination
     claim_id: str
     left: int
+    taken: float
     renewed: float
+
+
+_SeeTo = Callable[[str | None, Message, str], Coroutine[Any, Any, None]]
 
 
 class Dispatcher(Service):
@@ -109,6 +128,10 @@ class Dispatcher(Service):
         self._close = close
         self._under_way: set[Deferred[None]] = set()
         self._leases: set[_Lease] = set()
+        self._young: dict[Kind, deque[_Lease]] = {
+            kind: deque() for kind in (Kind.OUTBOX, Kind.DELIVERY)
+        }
+        self._is_full = False
         self._looking: Deferred[None] | None = None
         self._is_news = False
         self._timer: IDelayedCall | None = None
@@ -179,22 +202,38 @@ class Dispatcher(Service):
             (outbox(pool), self._see_to_entry),
             (due(pool), self._see_to_delivery),
         ):
-            while self.running:
-                free = min(PER_CLAIM, MOST_UNDER_WAY - len(self._under_way))
-                if free <= 0:
-                    return
-                claimed = await self._store.claim(
-                    queue, LEASE_SECONDS, LEASE_SECONDS, free, self._now()
-                )
-                if claimed.claim is None:
-                    break
-                claim = claimed.claim
-                lease = _Lease(
-                    queue, claim.id, len(claim.messages), self._clock.seconds()
-                )
-                self._leases.add(lease)
-                for message in claim.messages:
-                    self._begin(lease, see_to(pool, message, claim.id))
+            is_more = True
+            while self.running and is_more and (free := self._free(queue.kind)) > 0:
+                is_more = await self._take_some(pool, queue, see_to, free)
+            self._is_full |= is_more
+
+    async def _take_some(
+        self, pool: str | None, queue: Destination, see_to: _SeeTo, free: int
+    ) -> bool:
+        """Begin with what is claimed; gives whether there was something."""
+        claimed = await self._store.claim(
+            *(queue, LEASE_SECONDS, LEASE_SECONDS),
+            *(min(PER_CLAIM, free), self._now()),
+        )
+        claim = claimed.claim
+        if claim is None:
+            return False
+        now = self._clock.seconds()
+        lease = _Lease(queue, claim.id, len(claim.messages), now, now)
+        self._leases.add(lease)
+        self._young[queue.kind].append(lease)
+        for message in claim.messages:
+            self._begin(lease, see_to(pool, message, claim.id))
+        return True
+
+    def _free(self, kind: Kind) -> int:
+        """How many entries or deliveries there is room for."""
+        young = self._young[kind]
+        recently = self._clock.seconds() - YOUNG_SECONDS
+        while young and (young[0].taken <= recently or not young[0].left):
+            young.popleft()
+        taken = sum(lease.left for lease in young)
+        return min(MOST_YOUNG - taken, MOST_UNDER_WAY - len(self._under_way))
 
     async def _renew(self) -> None:
         """Keep what is under way from others."""
@@ -225,13 +264,13 @@ class Dispatcher(Service):
             self.log.failure("A notification failed", failure)
 
     def _finish(self, _: object, lease: _Lease, running: Deferred[None]) -> None:
-        was_full = len(self._under_way) >= MOST_UNDER_WAY
         self._under_way.discard(running)
         # What was cancelled is left to be released.
         lease.left -= self.running
         if not lease.left:
             self._leases.discard(lease)
-        if was_full:
+        if self._is_full and self._free(lease.queue.kind) >= PER_CLAIM:
+            self._is_full = False
             self.wake()
 
     async def _see_to_entry(

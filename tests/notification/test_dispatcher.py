@@ -8,7 +8,7 @@ from itertools import count
 from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
-from twisted.internet.task import Clock
+from twisted.internet.task import Clock, deferLater
 from twisted.trial.unittest import SynchronousTestCase
 
 from mqsvc.messaging.audience import Audience
@@ -32,6 +32,7 @@ from mqsvc.notification.entries import due, given_up, history, outbox
 from mqsvc.notification.history import MOST_SHOWN, TRIM_EVERY, History
 from mqsvc.notification.lanes import Lanes
 from mqsvc.notification.outbox import Outbox
+from mqsvc.notification.webhook import ATTEMPT_SECONDS
 from tests.messaging.stores import (
     Watched,
     open_management,
@@ -110,7 +111,7 @@ class DispatcherTestCase(SynchronousTestCase):
             records=Records(self.management, limits, unlimited(self.management)),
             channels=dict.fromkeys(("http", "https"), self.script),
             breaker=Breaker(self.clock),
-            lanes=Lanes(),
+            lanes=Lanes(self.clock),
             history=attempts,
             now=self.now,
         )
@@ -129,24 +130,29 @@ class DispatcherTestCase(SynchronousTestCase):
         """Milliseconds since the epoch."""
         return int(self.clock.seconds() * 1000)
 
-    def subscribe(self, subscriber: str = "http://a/", **options: Any) -> Subscription:
-        """Subscribe to the queue."""
+    def subscribe(
+        self,
+        subscriber: str = "http://a/",
+        destination: Destination = QUEUE,
+        **options: Any,
+    ) -> Subscription:
+        """Subscribe to a queue."""
         made = Subscription(
             id=f"{next(self.ids):024x}",
-            destination=QUEUE,
+            destination=destination,
             subscriber=subscriber,
             ttl=10_000_000,
             created=self.now(),
             options=options,
         )
         self.successResultOf(self.management.subscribe(made, self.now()))
-        self.audience.forget(QUEUE)
+        self.audience.forget(destination)
         return made
 
-    def post(self, *bodies: Any) -> None:
-        """Post to the queue."""
+    def post(self, *bodies: Any, destination: Destination = QUEUE) -> None:
+        """Post to a queue."""
         messages = [NewMessage(json.dumps(body).encode(), 300) for body in bodies]
-        self.successResultOf(self.outbox.post(QUEUE, messages, "c", self.now()))
+        self.successResultOf(self.outbox.post(destination, messages, "c", self.now()))
 
     def bodies(self) -> list[Any]:
         """The bodies that were told so far, in order."""
@@ -343,6 +349,64 @@ class RetryTests(DispatcherTestCase):
         ]
         outcomes = [(each["outcome"], each["status"]) for each in attempts]
         self.assertEqual(outcomes, [("retry", 500), ("delivered", 200)])
+
+
+class Hosts(Script):
+    """A channel to hosts of which some are dead."""
+
+    def __init__(self, clock: Clock) -> None:
+        super().__init__()
+        self._clock = clock
+
+    async def deliver(self, notice: Notice) -> Outcome:
+        """Deliver, or fail at once, or after the time that one waits for an answer."""
+        subscriber = notice.subscription.subscriber
+        if subscriber.startswith("http://silent"):
+            await deferLater(self._clock, ATTEMPT_SECONDS)
+        if not subscriber.startswith("http://live"):
+            return retry("it is dead")
+        return await super().deliver(notice)
+
+
+class DeadTests(DispatcherTestCase):
+    """Many targets that are dead, each with a queue of its own."""
+
+    def setUp(self) -> None:
+        """Have one live target."""
+        super().setUp()
+        self.successResultOf(self.dispatcher.stopService())
+        self.script = Hosts(self.clock)
+        self.dispatcher = self.make_dispatcher()
+        self.dispatcher.startService()
+        self.subscribe("http://live/")
+
+    def told_after(self, body: int) -> int:
+        """Post a message for the live target; seconds until it is told."""
+        self.post(body)
+        for seconds in range(100):
+            if body in self.bodies():
+                return seconds
+            self.clock.advance(1)
+        return 100
+
+    def check(self, host: str) -> None:
+        """The live target does not notice that hundreds of others are dead."""
+        dead = [Destination("p", Kind.QUEUE, f"q{number}") for number in range(400)]
+        for destination in dead:
+            self.subscribe(f"http://{host}-{destination.name}/", destination)
+        for destination in dead:
+            self.post(0, destination=destination)
+        times = [self.told_after(number) for number in range(60)]
+        self.assertLessEqual(max(times), 2)
+        self.assertEqual(times[5:], [0] * 55)
+
+    def test_refused(self) -> None:
+        """Connections that are refused hold up nobody else."""
+        self.check("refusing")
+
+    def test_silent(self) -> None:
+        """Hosts that do not answer hold up nobody else."""
+        self.check("silent")
 
 
 class CrashTests(DispatcherTestCase):
