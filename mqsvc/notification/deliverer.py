@@ -69,7 +69,7 @@ class Deliverer:
             return await self._settle(pool, delivery, subscription, outcome)
         except CancelledError:
             # Others of the same entry may be over, and must not be made again.
-            return await self._later(delivery, 0)
+            return await self._later(delivery, self._lanes.rest(subscription.id))
 
     async def _attempt_unless_resting(
         self, delivery: Delivery, subscription: Subscription

@@ -19,8 +19,11 @@ MOST_WAITING = 100
 
 MOST_WAITING_IN_ALL = 5000
 
-LONGEST_WAIT = 10.0
+LONGEST_WAIT = 20.0
 """Seconds that an attempt waits for its turn, as far as can be foreseen."""
+
+STUCK_SECONDS = 2.0
+"""How long others wait for the end of one attempt before they are sent away."""
 
 LONGEST_REST = 300
 """Seconds after which an attempt that was put off comes again."""
@@ -50,6 +53,11 @@ class _Lane:
         """The pace, as the attempt that is under way shows it."""
         return max(self.pace, now - self.began) if self.lock.locked else self.pace
 
+    def send_away(self) -> None:
+        """Let nobody wait any more."""
+        for waiting in list(self.lock.waiting):
+            waiting.cancel()
+
 
 class Lanes:
     """The attempts under way in this process."""
@@ -70,11 +78,12 @@ class Lanes:
         if not is_full and (waiting + 1) * pace <= LONGEST_WAIT:
             return 0
         lane.until = max(lane.until, now + waiting * pace) + pace
-        return min(max(1, math.ceil(lane.until - now)), LONGEST_REST)
+        # It may be faster then: half of the way there it is looked at again.
+        return min(max(1, math.ceil((lane.until - now) / 2)), LONGEST_REST)
 
     @asynccontextmanager
     async def turn(self, subscription_id: str) -> AsyncIterator[None]:
-        """The time for one attempt."""
+        """The time for one attempt; cancelled where that does not come soon."""
         lane = self._lanes.setdefault(subscription_id, _Lane())
         self._waiting += 1
         try:
@@ -82,9 +91,12 @@ class Lanes:
         finally:
             self._waiting -= 1
         lane.began = self._clock.seconds()
+        stuck = self._clock.callLater(STUCK_SECONDS, lane.send_away)
         try:
             yield
         finally:
+            if stuck.active():
+                stuck.cancel()
             taken = self._clock.seconds() - lane.began
             lane.pace += WEIGHT * (taken - lane.pace)
             lane.lock.release()

@@ -400,6 +400,17 @@ class DeadTests(DispatcherTestCase):
         self.assertLessEqual(max(times), 2)
         self.assertEqual(times[5:], [0] * 55)
 
+    def test_backlog(self) -> None:
+        """What waits for a few silent hosts holds up nobody else, either."""
+        for number in range(10):
+            where = Destination("p", Kind.QUEUE, f"q{number}")
+            self.subscribe(f"http://silent-{number}/", where)
+            for body in range(50):
+                self.post(body, destination=where)
+        times = [self.told_after(1000 + number) for number in range(30)]
+        self.assertLessEqual(max(times), 3)
+        self.assertEqual(times[5:], [0] * 25)
+
     def test_refused(self) -> None:
         """Connections that are refused hold up nobody else."""
         self.check("refusing")
