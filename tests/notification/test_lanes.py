@@ -26,6 +26,7 @@ class LaneTests(SynchronousTestCase):
     def attempt(self, number: int) -> tuple[Deferred[None], Deferred[None]]:
         """An attempt that ends when the test lets it; and its whole time."""
         end: Deferred[None] = Deferred()
+        self.addCleanup(lambda: end.called or end.callback(None))
 
         async def run() -> None:
             async with self.lanes.turn("s"):
