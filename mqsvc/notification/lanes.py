@@ -7,11 +7,12 @@ memory nor the store has to carry a slow subscriber's backlog around.
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from attrs import define, field
-from twisted.internet.defer import DeferredLock
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 
 MOST_WAITING = 100
@@ -39,23 +40,47 @@ WEIGHT = 0.2
 class _Lane:
     """The attempts of one subscription.
 
+    :ivar is_busy: whether one is under way.
     :ivar pace: seconds that an attempt takes.
     :ivar began: seconds of the clock at which the one under way did.
     :ivar until: seconds of the clock to which what was put off fills the time.
     """
 
-    lock: DeferredLock = field(factory=DeferredLock)
+    waiting: deque[Deferred[None]] = field(factory=deque)
+    is_busy: bool = False
     pace: float = FIRST_PACE
     began: float = 0.0
     until: float = 0.0
+    _is_calling: bool = False
 
     def pace_at(self, now: float) -> float:
         """The pace, as the attempt that is under way shows it."""
-        return max(self.pace, now - self.began) if self.lock.locked else self.pace
+        return max(self.pace, now - self.began) if self.is_busy else self.pace
+
+    async def enter(self) -> None:
+        """Fire when it is the caller's turn."""
+        if self.is_busy:
+            turn: Deferred[None] = Deferred(self.waiting.remove)
+            self.waiting.append(turn)
+            await turn
+        else:
+            self.is_busy = True
+
+    def leave(self) -> None:
+        """End the caller's turn: it is that of the next one."""
+        self.is_busy = False
+        # Attempts that end at once must not be called one inside of the other.
+        if self._is_calling:
+            return
+        self._is_calling = True
+        while self.waiting and not self.is_busy:
+            self.is_busy = True
+            self.waiting.popleft().callback(None)
+        self._is_calling = False
 
     def send_away(self) -> None:
         """Let nobody wait any more."""
-        for waiting in list(self.lock.waiting):
+        for waiting in list(self.waiting):
             waiting.cancel()
 
 
@@ -72,7 +97,7 @@ class Lanes:
         lane = self._lanes.get(subscription_id)
         if lane is None:
             return 0
-        now, waiting = self._clock.seconds(), len(lane.lock.waiting)
+        now, waiting = self._clock.seconds(), len(lane.waiting)
         pace = lane.pace_at(now)
         is_full = waiting >= MOST_WAITING or self._waiting >= MOST_WAITING_IN_ALL
         if not is_full and (waiting + 1) * pace <= LONGEST_WAIT:
@@ -87,7 +112,7 @@ class Lanes:
         lane = self._lanes.setdefault(subscription_id, _Lane())
         self._waiting += 1
         try:
-            await lane.lock.acquire()
+            await lane.enter()
         finally:
             self._waiting -= 1
         lane.began = self._clock.seconds()
@@ -99,6 +124,6 @@ class Lanes:
                 stuck.cancel()
             taken = self._clock.seconds() - lane.began
             lane.pace += WEIGHT * (taken - lane.pace)
-            lane.lock.release()
-            if not lane.lock.locked:
+            lane.leave()
+            if not (lane.is_busy or lane.waiting):
                 self._lanes.pop(subscription_id, None)

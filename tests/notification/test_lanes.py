@@ -87,6 +87,15 @@ class LaneTests(SynchronousTestCase):
         self.attempt(9)
         self.assertEqual([0, 9], self.begun)
 
+    def test_short(self) -> None:
+        """Any number of attempts can end at once, one after the other."""
+        attempts = [self.attempt(number) for number in range(MOST_WAITING)]
+        for end, _ in reversed(attempts):
+            end.callback(None)
+        self.assertEqual(list(range(MOST_WAITING)), self.begun)
+        for _, attempt in attempts:
+            self.successResultOf(attempt)
+
     def test_idle(self) -> None:
         """A subscription without attempts has no clock running."""
         end, _ = self.attempt(0)
