@@ -162,24 +162,24 @@ class KilledTests(SynchronousTestCase):
         self.connection = Connection(self.server.port)
         self.addCleanup(self.connection.close)
 
-    def subscribed(self, queue: str, *scripts: Script) -> tuple[Receiver, str]:
-        """A receiver that has subscribed to a queue, and its subscription."""
+    def subscribed(self, source: str, *scripts: Script) -> tuple[Receiver, str]:
+        """A receiver that has subscribed to something, and its subscription."""
         receiver = Receiver(*scripts)
         self.addCleanup(receiver.close)
         url = f"http://127.0.0.1:{receiver.server_port}/"
         body = {"subscriber": url, "options": {"_retry_policy": POLICY}}
-        made = self.ask("POST", f"{queue}/subscriptions", body)
+        made = self.ask("POST", f"{source}/subscriptions", body)
         return receiver, made["subscription_id"]
 
     def ask(self, method: str, path: str, document: object = None) -> Any:
-        """Ask for something below the queues."""
-        return self.connection.ask(method, f"/v2/queues/{path}", document)
+        """Ask for something of a queue or topic."""
+        return self.connection.ask(method, f"/v2/{path}", document)
 
-    def post(self, queue: str, body: str) -> bool:
+    def post(self, where: str, body: str) -> bool:
         """Post one message; gives whether that was acknowledged."""
         messages = {"messages": [{"body": body, "ttl": 3600}]}
         try:
-            self.ask("POST", f"{queue}/messages", messages)
+            self.ask("POST", f"{where}/messages", messages)
         except UnansweredError:
             return False
         return True
@@ -187,17 +187,23 @@ class KilledTests(SynchronousTestCase):
     def test_killed(self) -> None:
         """Each message is told at least once, and always under one id."""
         tenth = [OK, OK, OK, OK, says(500), OK, OK, OK, OK]
-        receiver, _ = self.subscribed("told", *tenth * 200)
+        receiver, _ = self.subscribed("topics/told", *tenth * 200)
+        copies = ("copy1", "copy2")
+        for copy in copies:
+            body = {"subscriber": f"queue:{copy}"}
+            self.ask("POST", "topics/told/subscriptions", body)
         scripted = {**DELIVERED, **GIVEN_UP, "gone": [says(410)]}
         others = {
-            name: self.subscribed("scripted", *scripts)
+            name: self.subscribed("queues/scripted", *scripts)
             for name, scripts in scripted.items()
         }
-        self.assertTrue(self.post("scripted", "once"))
+        self.assertTrue(self.post("queues/scripted", "once"))
         posted = self.post_and_kill()
         self.wait_for(lambda: posted <= set(receiver.accepted))
         self.assertEqual(set(), posted - set(receiver.accepted))
         self.check_one_id(receiver)
+        for copy in copies:
+            self.assertEqual(set(), posted - self.bodies_in(copy))
         for name, (other, subscription_id) in others.items():
             self.check_end(name, other, subscription_id)
 
@@ -210,16 +216,23 @@ class KilledTests(SynchronousTestCase):
             killer.start()
             for number in range(10_000):
                 body = f"{round_number}-{number}"
-                if not self.post("told", body):
+                if not self.post("topics/told", body):
                     break
                 posted.add(body)
             killer.join()
             self.server.start()
         return posted
 
+    def bodies_in(self, queue: str) -> set[str]:
+        """The bodies of the messages of a queue, which are taken."""
+        found = set[str]()
+        while page := self.ask("DELETE", f"queues/{queue}/messages?pop=20")["messages"]:
+            found |= {message["body"] for message in page}
+        return found
+
     def check_end(self, name: str, receiver: Receiver, subscription_id: str) -> None:
         """Each delivery ends as it should, and has had one id all the time."""
-        path = f"scripted/subscriptions/{subscription_id}"
+        path = f"queues/scripted/subscriptions/{subscription_id}"
 
         def given_up() -> list[str]:
             found = self.ask("GET", f"{path}/deliveries")["given_up"]
@@ -233,7 +246,7 @@ class KilledTests(SynchronousTestCase):
             self.wait_for(lambda: bool(given_up()))
             self.assertEqual(set(receiver.came["once"]), set(given_up()), name)
         else:
-            status, _ = self.connection.answer("GET", f"/v2/queues/{path}")
+            status, _ = self.connection.answer("GET", f"/v2/{path}")
             self.assertEqual(404, status, name)
         self.assertEqual([], receiver.strayed)
         self.check_one_id(receiver)
