@@ -15,7 +15,7 @@ from attrs import define, field
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 
-MOST_WAITING = 100
+MOST_WAITING = 300
 """Attempts that wait for others of their subscription."""
 
 MOST_WAITING_IN_ALL = 5000
