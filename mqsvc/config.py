@@ -136,6 +136,7 @@ class Notification(Secrets, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     """The ``notification`` group.
 
     :ivar require_confirmation: whether only subscribers that agreed are told.
+    :ivar history_time: seconds for which attempts can be looked at.
     :ivar allowed_networks: where webhooks may be beside the public Internet.
     :ivar smtp_mode: ``third_part`` gives mails to ``smtp_command``, ``self_local`` to
         the server ``smtp_host``.
@@ -144,6 +145,7 @@ class Notification(Secrets, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     """
 
     require_confirmation: bool = False
+    history_time: Annotated[int, Meta(ge=60)] = 86400
     allowed_networks: tuple[Text, ...] = ()
     smtp_mode: Literal["third_part", "self_local"] = "third_part"
     smtp_command: Text = "/usr/sbin/sendmail -t -oi"

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+import socket
+from collections.abc import Sequence
 from typing import Any
 
 from attrs import frozen
 from twisted.internet.interfaces import IReactorTime
 
-from mqsvc.clock import milliseconds
+from mqsvc.clock import Now, milliseconds
 from mqsvc.config import ConfigError, Notification, Settings
 from mqsvc.messaging.audience import Audience
 from mqsvc.messaging.model import JsonObject
@@ -23,6 +24,7 @@ from mqsvc.notification.guard import TargetGuard, parse_networks
 from mqsvc.notification.history import History
 from mqsvc.notification.lanes import Lanes
 from mqsvc.notification.mail import Carrier, MailChannel
+from mqsvc.notification.names import NameLookup
 from mqsvc.notification.outbox import Outbox
 from mqsvc.notification.sendmail import SendmailCommand
 from mqsvc.notification.smtp import SMTPServer
@@ -33,7 +35,10 @@ from mqsvc.wiring import Backends
 
 NAMES_PER_PAGE = 100
 
-BUILT_IN = ("http", "https", "mailto", "trust+http", "trust+https", "websocket")
+BUILT_IN = (
+    *("http", "https", "mailto", "trust+http", "trust+https", "websocket"),
+    *("queue", "topic"),
+)
 """Schemes of subscribers that no package can claim."""
 
 
@@ -48,7 +53,11 @@ class Notifying:
     dispatcher: Dispatcher
     deliveries: Deliveries
     audience: Audience
-    _channels: Mapping[str, Channel]
+    _channels: dict[str, Channel]
+
+    def add(self, channel: Channel) -> None:
+        """Deliver by one more channel, which could not be made before."""
+        self._channels.update(dict.fromkeys(channel.schemes, channel))
 
     async def check_subscriber(self, subscriber: str, options: JsonObject) -> None:
         """Accept a subscriber that can be told, and its options.
@@ -84,10 +93,10 @@ def make_notifying(
         **_installed_channels(settings, reactor),
     }
     audience = Audience(backends.management, now, backends.records.bus)
-    attempts = History(store, now)
+    attempts = _history(settings, store, now)
     deliverer = Deliverer(
         *(backends.management, store, backends.records, channels),
-        *(Breaker(clock), Lanes(), attempts, now),
+        *(Breaker(clock), Lanes(clock), attempts, now),
     )
     dispatcher = Dispatcher(
         *(backends.management, store, deliverer, attempts),
@@ -103,6 +112,10 @@ def make_notifying(
     return Notifying(outbox, dispatcher, deliveries, audience, channels)
 
 
+def _history(settings: Settings, store: IMessageStore, now: Now) -> History:
+    return History(store, now, settings.notification.history_time)
+
+
 def _resolver(settings: Settings, reactor: Any, clock: IReactorTime) -> Any:
     from mqsvc.notification.resolving import TargetResolver  # noqa: PLC0415
 
@@ -111,7 +124,8 @@ def _resolver(settings: Settings, reactor: Any, clock: IReactorTime) -> Any:
     except ValueError as error:
         raise ConfigError(f"notification.allowed_networks: {error}") from error
     guard = TargetGuard(allowed, is_on_this_machine(settings.http))
-    return TargetResolver(guard, reactor.nameResolver, clock)
+    names = NameLookup(reactor, socket.getaddrinfo)
+    return TargetResolver(guard, names, clock)
 
 
 def _tls_policy() -> Any:

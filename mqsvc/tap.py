@@ -25,6 +25,7 @@ from mqsvc.clock import milliseconds
 from mqsvc.config import ConfigError, Settings, load
 from mqsvc.links.opening import make_bus
 from mqsvc.messaging.operations import Operations
+from mqsvc.notification.forwarding import Forwarding
 from mqsvc.notifying import Notifying, make_notifying
 from mqsvc.service import DataDirectory, Listener, Root, parse_endpoint
 from mqsvc.storage.encryption import Encryption
@@ -182,6 +183,8 @@ def make_root(
         audience=notifying.audience,
         check_subscriber=notifying.check_subscriber,
     )
+    posts = operations.messages
+    notifying.add(Forwarding(posts, clock, milliseconds(clock)))
     api = make_api(
         *(operations, guard, settings.transport, clock),
         CORS(**structs.asdict(settings.cors)),

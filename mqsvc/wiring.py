@@ -139,9 +139,10 @@ def _keystone(
 ) -> Authenticator:
     # treq imports the reactor.
     from treq.client import HTTPClient  # noqa: PLC0415
-    from twisted.web.client import Agent, HTTPConnectionPool  # noqa: PLC0415
+    from twisted.web.client import Agent  # noqa: PLC0415
 
     from mqsvc.access.keystone import Keystone, ServiceUser  # noqa: PLC0415
+    from mqsvc.access.quiet_pool import QuietPool  # noqa: PLC0415
 
     if options.application_credential_id:
         user = ServiceUser.by_credential(
@@ -155,7 +156,7 @@ def _keystone(
             options.project_name,
             options.project_domain_name,
         )
-    pool = HTTPConnectionPool(reactor)
+    pool = QuietPool(reactor)
     pool.maxPersistentPerHost = options.max_connections
     return Keystone(
         url=options.auth_url,

@@ -48,6 +48,8 @@ class Limits(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         "http",
         "https",
         "mailto",
+        "queue",
+        "topic",
         "trust+http",
         "trust+https",
     )

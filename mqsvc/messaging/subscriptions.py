@@ -77,7 +77,7 @@ class Subscriptions:
             created=now,
             **values,
         )
-        await self._check(wanted.subscriber, wanted.options)
+        await self._accept(wanted)
         await self._records.ensure(destination)
         step = self._store.subscribe(wanted, now)
         # Also for those who hang up now: it is there.
@@ -85,6 +85,20 @@ class Subscriptions:
         if kept.confirmed and kept.id != wanted.id:
             raise Conflict(f"Subscription {kept.id} of this subscriber exists.")
         return kept
+
+    async def _accept(self, subscription: Subscription) -> None:
+        """Check the subscriber.
+
+        :raise InvalidRequest: it can never be told, or is what it subscribes to.
+        """
+        destination, subscriber = subscription.destination, subscription.subscriber
+        scheme, _, name = subscriber.partition(":")
+        if (scheme.lower(), name) == (destination.kind.value, destination.name):
+            raise InvalidRequest(
+                f"A {destination.kind.value} cannot be its own 'subscriber'. Name "
+                "another one."
+            )
+        await self._check(subscriber, subscription.options)
 
     def _tell_audience(self, kept: Outcome, destination: Destination) -> Outcome:
         self._audience.forget(destination)
@@ -151,7 +165,7 @@ class Subscriptions:
             if changed.subscriber != current.subscriber:
                 changed = evolve(changed, confirmed=False)
             if "confirmed" not in values:
-                await self._check(changed.subscriber, changed.options)
+                await self._accept(changed)
             if await self._store.update_subscription(changed, self._now(), current):
                 return
         raise Conflict("Others change this subscription all the time. Try again.")

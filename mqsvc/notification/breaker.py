@@ -7,6 +7,8 @@ let through to try it; if that fails, too, the next rest is twice as long.
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from attrs import define
 from twisted.internet.interfaces import IReactorTime
@@ -17,6 +19,12 @@ FAILURES = 5
 FIRST_REST = 60.0
 LONGEST_REST = 600.0
 """Seconds."""
+
+MOST_DOUBTFUL = 100
+"""Attempts at a time at hosts that failed the last time: each may take long."""
+
+DOUBTFUL_REST = 5.0
+"""Seconds after which such an attempt comes again when there are too many."""
 
 MAX_HOSTS = 10_000
 """Hosts with failures that are remembered."""
@@ -43,6 +51,7 @@ class Breaker:
     def __init__(self, clock: IReactorTime) -> None:
         self._clock = clock
         self._records: OrderedDict[str, _Record] = OrderedDict()
+        self._doubtful = 0
 
     def wait(self, host: str) -> float:
         """Seconds until a host is worth an attempt; 0 lets the caller through.
@@ -51,7 +60,11 @@ class Breaker:
         told, or for as long as the last rest if it never is.
         """
         record = self._records.get(host)
-        if record is None or not record.rest:
+        if record is None:
+            return 0.0
+        if self._doubtful >= MOST_DOUBTFUL:
+            return DOUBTFUL_REST
+        if not record.rest:
             return 0.0
         now = self._clock.seconds()
         if now < record.until:
@@ -59,6 +72,16 @@ class Breaker:
         record.until = now + record.rest
         record.is_tried = True
         return 0.0
+
+    @contextmanager
+    def trying(self, host: str) -> Iterator[None]:
+        """The time of an attempt."""
+        is_doubtful = host in self._records
+        self._doubtful += is_doubtful
+        try:
+            yield
+        finally:
+            self._doubtful -= is_doubtful
 
     def succeeded(self, host: str) -> None:
         """An attempt reached the host."""

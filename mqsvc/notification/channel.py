@@ -44,6 +44,8 @@ class Notice:
     :ivar attempt: 1 is the first one.
     :ivar content: the JSON object that tells of the message.
     :ivar letter: what mail says in place of the content.
+    :ivar posted: when the message was, milliseconds since the epoch.
+    :ivar via: where the message was forwarded through, see :mod:`.forwarding`.
     """
 
     subscription: Subscription
@@ -51,6 +53,8 @@ class Notice:
     attempt: int
     content: bytes = field(repr=False)
     letter: Letter | None = field(default=None, repr=False)
+    posted: int = 0
+    via: str = ""
 
 
 @frozen

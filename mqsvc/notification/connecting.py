@@ -11,8 +11,7 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 from attrs import define, frozen
-from treq.client import HTTPClient
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.endpoints import (
     TCP4ClientEndpoint,
     TCP6ClientEndpoint,
@@ -24,15 +23,15 @@ from twisted.internet.error import (
     DNSLookupError,
 )
 from twisted.internet.interfaces import (
+    IConsumer,
     IProtocol,
     IProtocolFactory,
     IReactorTime,
     IStreamClientEndpoint,
 )
-from twisted.web.client import URI, Agent, HTTPConnectionPool
+from twisted.web.client import URI, Agent
 from twisted.web.http_headers import Headers
 from twisted.web.iweb import (
-    IAgent,
     IAgentEndpointFactory,
     IBodyProducer,
     IPolicyForHTTPS,
@@ -40,6 +39,7 @@ from twisted.web.iweb import (
 )
 from zope.interface import implementer
 
+from mqsvc.access.quiet_pool import QuietPool
 from mqsvc.notification.resolving import TargetResolver
 from mqsvc.notification.target import Target
 
@@ -53,9 +53,6 @@ IDLE_SECONDS = 15
 """How long an unused connection is kept; servers close theirs after a while, too."""
 
 KEPT_PER_HOST = 4
-
-_SOME_URL = "http://target.invalid/"
-"""What treq is told; the agent below it knows the target."""
 
 
 @implementer(IStreamClientEndpoint)
@@ -102,15 +99,15 @@ class _OneRequest:
     _reactor: Any
     _resolver: TargetResolver
     _policy: IPolicyForHTTPS
-    _target: Target
+    target: Target
     is_new: bool = False
 
     def endpointForURI(self, uri: URI) -> IStreamClientEndpoint:
         """The endpoint of the target, whatever a reader of its URL made of it."""
-        endpoint = _CheckedEndpoint(self._reactor, self._resolver, self._target)
-        if self._target.scheme == "https":
-            host = self._target.host.encode("ascii")
-            creator = self._policy.creatorForNetloc(host, self._target.port)
+        endpoint = _CheckedEndpoint(self._reactor, self._resolver, self.target)
+        if self.target.scheme == "https":
+            host = self.target.host.encode("ascii")
+            creator = self._policy.creatorForNetloc(host, self.target.port)
             return _Noted(wrapClientTLS(creator, cast(Any, endpoint)), self)
         return _Noted(cast(Any, endpoint), self)
 
@@ -126,56 +123,45 @@ class _Noted:
         return self._endpoint.connect(protocolFactory)
 
 
-@implementer(IAgent)
-@frozen
-class _Verbatim:
-    """An agent for one URL that asks for no compression and undoes none.
+@implementer(IBodyProducer)
+class _Body:
+    """A body that is there already."""
 
-    A few bytes could otherwise become a body of any size, in memory. The URL is the
-    target's as it is: that treq can read it, too, is not needed, and an IPv6 address it
-    cannot.
-    """
+    def __init__(self, content: bytes) -> None:
+        self.length = len(content)
+        self._content = content
 
-    _agent: Agent
-    _target: Target
+    def startProducing(self, consumer: IConsumer) -> Deferred[None]:
+        """Write all of it."""
+        consumer.write(self._content)
+        return succeed(None)
 
-    def request(
-        self,
-        method: bytes,
-        uri: bytes,
-        headers: Headers | None = None,
-        bodyProducer: IBodyProducer | None = None,
-    ) -> Deferred[IResponse]:
-        """See :class:`IAgent`."""
-        sent = Headers() if headers is None else headers.copy()
-        sent.removeHeader(b"accept-encoding")
-        url = self._target.url.encode("ascii")
-        answered = self._agent.request(method, url, sent, bodyProducer)
-        return answered.addCallback(_as_it_came)
+    def pauseProducing(self) -> None:
+        """Do nothing: there is nothing more."""
 
+    def resumeProducing(self) -> None:
+        """Do nothing: there is nothing more."""
 
-def _as_it_came(response: IResponse) -> IResponse:
-    response.headers.removeHeader(b"content-encoding")
-    return response
+    def stopProducing(self) -> None:
+        """Do nothing: there is nothing more."""
 
 
 @frozen
 class Client:
-    """Makes one request to one target."""
+    """Makes one request to one target.
 
-    _http: HTTPClient
+    It asks for no compression and undoes none: a few bytes could otherwise become a
+    body of any size, in memory. Redirects are answers, and no cookies are kept.
+    """
+
+    _agent: Agent
     _request: _OneRequest
 
     async def post(self, headers: Mapping[str, str], body: bytes) -> IResponse:
-        """The answer to a request, its body not yet read; redirects are answers."""
-        return await self._http.request(
-            "POST",
-            _SOME_URL,
-            headers=Headers({name: [value] for name, value in headers.items()}),
-            data=body,
-            allow_redirects=False,
-            unbuffered=True,
-        )
+        """The answer to a request, its body not yet read."""
+        url = self._request.target.url.encode("ascii")
+        fields = {name: [value] for name, value in headers.items()}
+        return await self._agent.request(b"POST", url, Headers(fields), _Body(body))
 
     @property
     def is_reused(self) -> bool:
@@ -192,7 +178,7 @@ class Connections:
         self._reactor: IReactorTime = reactor
         self._resolver = resolver
         self._policy = policy
-        self._pool = HTTPConnectionPool(reactor)
+        self._pool = QuietPool(reactor)
         self._pool.maxPersistentPerHost = KEPT_PER_HOST
         self._pool.cachedConnectionTimeout = IDLE_SECONDS
         self._pool.retryAutomatically = False
@@ -201,8 +187,7 @@ class Connections:
         """For one request to a target."""
         request = _OneRequest(self._reactor, self._resolver, self._policy, target)
         agent = Agent.usingEndpointFactory(self._reactor, request, self._pool)
-        # One of its own for each request: it would keep cookies for the next one.
-        return Client(HTTPClient(_Verbatim(agent, target)), request)
+        return Client(agent, request)
 
     async def close(self) -> None:
         """Close what is kept; fires when all of it is closed."""

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from attrs import frozen
 from msgspec import structs
+from twisted.internet.defer import CancelledError
 
 from mqsvc.clock import Now
 from mqsvc.messaging.errors import InvalidRequest
@@ -22,14 +23,12 @@ from mqsvc.notification.entries import (
     given_up,
     stored,
 )
+from mqsvc.notification.forwarding import target_of
 from mqsvc.notification.history import History
 from mqsvc.notification.lanes import Lanes
 from mqsvc.notification.retry import next_delay, policy_in_force
 from mqsvc.notification.target import parse_target
 from mqsvc.storage.interfaces import IManagementStore, IMessageStore
-
-LANE_REST_SECONDS = 1
-"""How long a delivery stays away from a subscription that has enough to do."""
 
 EXHAUSTED = "exhausted"
 """The outcome of the last attempt that a policy allows."""
@@ -59,19 +58,34 @@ class Deliverer:
         :param pool: where it is written down what was given up.
         :return: the delivery that is to be made later, if it is not over.
         """
-        if self._lanes.is_full(subscription.id):
-            return await self._later(delivery, LANE_REST_SECONDS)
-        host = _host(subscription.subscriber)
-        async with self._lanes.turn(subscription.id):
-            rest = self._breaker.wait(host)
-            if rest:
-                return await self._later(delivery, math.ceil(rest))
+        rest = self._lanes.rest(subscription.id)
+        if rest:
+            return await self._later(delivery, rest)
+        try:
+            async with self._lanes.turn(subscription.id):
+                outcome = await self._attempt_unless_resting(delivery, subscription)
+            if not isinstance(outcome, Outcome):
+                return await self._later(delivery, math.ceil(outcome))
+            return await self._settle(pool, delivery, subscription, outcome)
+        except CancelledError:
+            # Others of the same entry may be over, and must not be made again.
+            return await self._later(delivery, self._lanes.rest(subscription.id))
+
+    async def _attempt_unless_resting(
+        self, delivery: Delivery, subscription: Subscription
+    ) -> Outcome | float:
+        """What came of an attempt, or the seconds that its host still rests."""
+        host = _host(subscription)
+        rest = self._breaker.wait(host)
+        if rest:
+            return rest
+        with self._breaker.trying(host):
             outcome = await self._attempt(delivery, subscription)
-        if outcome.verdict is Verdict.RETRY:
+        if host and outcome.verdict is Verdict.RETRY:
             self._breaker.failed(host)
         else:
             self._breaker.succeeded(host)
-        return await self._settle(pool, delivery, subscription, outcome)
+        return outcome
 
     async def _attempt(self, delivery: Delivery, subscription: Subscription) -> Outcome:
         scheme = subscription.subscriber.partition(":")[0].lower()
@@ -79,7 +93,12 @@ class Deliverer:
         if channel is None:
             return refused(f"this server does not deliver to {scheme}")
         notice = Notice(
-            subscription, delivery.id, delivery.attempt, bytes(delivery.content)
+            subscription,
+            delivery.id,
+            delivery.attempt,
+            bytes(delivery.content),
+            posted=delivery.posted,
+            via=delivery.via,
         )
         return await channel.deliver(notice)
 
@@ -139,8 +158,14 @@ class Deliverer:
         return stored(delivery, KEPT_SECONDS, delay, encrypt)
 
 
-def _host(subscriber: str) -> str:
-    """What fails together: a web server, or else one subscriber."""
+def _host(subscription: Subscription) -> str:
+    """What fails together: a web server, or else one subscriber.
+
+    It is empty for a queue or topic, which need no rest.
+    """
+    subscriber = subscription.subscriber
+    if target_of(subscription.destination, subscriber) is not None:
+        return ""
     try:
         return parse_target(subscriber.removeprefix("trust+")).origin
     except InvalidRequest:

@@ -16,7 +16,6 @@ from mqsvc.messaging.model import Claim, Destination, Selection
 from mqsvc.messaging.records import Records
 from mqsvc.notification.entries import (
     CLIENT,
-    HISTORY_SECONDS,
     KEPT_SECONDS,
     Attempt,
     Attempts,
@@ -26,10 +25,14 @@ from mqsvc.notification.entries import (
     history,
     stored,
 )
+from mqsvc.notification.history import MOST_SHOWN
 from mqsvc.storage.interfaces import IManagementStore, IMessageStore
 
-MOST_SHOWN = 100
-"""Attempts, and deliveries that were given up, in one answer."""
+MOST_RECORDS = 10_000
+"""Of attempts; more than several processes can leave until they trim them."""
+
+MOST_GIVEN_UP = 100
+"""Deliveries that were given up, in one answer."""
 
 _LEASE_SECONDS = 60
 
@@ -75,12 +78,13 @@ class Deliveries:
         :raise SubscriptionDoesNotExist: it is unknown or expired.
         """
         pool = await self._pool(destination, subscription_id)
-        # One record a second at most, for as long as they are kept.
         attempts = await self._read(
-            history(pool, subscription_id), HISTORY_SECONDS, Attempts
+            history(pool, subscription_id), MOST_RECORDS, Attempts
         )
         newest = [each for record in attempts for each in record.attempts]
-        left = await self._read(given_up(pool, subscription_id), MOST_SHOWN, Delivery)
+        left = await self._read(
+            given_up(pool, subscription_id), MOST_GIVEN_UP, Delivery
+        )
         return Report(tuple(reversed(newest[-MOST_SHOWN:])), tuple(left))
 
     async def resend(
@@ -97,7 +101,7 @@ class Deliveries:
         pool = await self._pool(destination, subscription_id)
         queue, count = given_up(pool, subscription_id), 0
         claimed = await self._store.claim(
-            queue, _LEASE_SECONDS, 0, MOST_SHOWN, self._now()
+            queue, _LEASE_SECONDS, 0, MOST_GIVEN_UP, self._now()
         )
         if claimed.claim is not None:
             encrypt = (await self._records.know(destination)).rules.encrypt

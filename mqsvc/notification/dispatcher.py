@@ -7,6 +7,7 @@ delivery is made at least once.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from contextlib import suppress
 from typing import Any
@@ -31,10 +32,18 @@ from mqsvc.messaging.errors import (
     MessagingError,
     SubscriptionDoesNotExist,
 )
-from mqsvc.messaging.model import Destination, Message, NewMessage, Subscription
+from mqsvc.messaging.model import (
+    Destination,
+    Kind,
+    Message,
+    NewMessage,
+    Subscription,
+)
+from mqsvc.messaging.shield import finished
 from mqsvc.notification.deliverer import Deliverer
 from mqsvc.notification.entries import CLIENT, Delivery, Entry, due, outbox
 from mqsvc.notification.filters import compile_filter
+from mqsvc.notification.forwarding import goes_round, target_of
 from mqsvc.notification.history import History
 from mqsvc.storage.interfaces import IManagementStore, IMessageStore
 
@@ -44,7 +53,14 @@ Pools = Callable[[], Awaitable[Sequence[str | None]]]
 INTERVAL = 1.0
 """Seconds between two looks when nothing is heard of new entries."""
 
-MOST_UNDER_WAY = 100
+MOST_YOUNG = 200
+"""Entries, and as many due deliveries, that one process has just taken."""
+
+YOUNG_SECONDS = 1.0
+"""After which others are taken beside those that are still under way: they may wait
+for somebody who is dead, and must not hold up the rest."""
+
+MOST_UNDER_WAY = 500
 """Entries and due deliveries that one process sees to at a time."""
 
 PER_CLAIM = 20
@@ -66,13 +82,18 @@ class _Lease:
     """A claim on entries or deliveries.
 
     :ivar left: of its messages that are not yet seen to.
+    :ivar taken: seconds of the clock at which it began.
     :ivar renewed: seconds of the clock.
     """
 
     queue: Destination
     claim_id: str
     left: int
+    taken: float
     renewed: float
+
+
+_SeeTo = Callable[[str | None, Message, str], Coroutine[Any, Any, None]]
 
 
 class Dispatcher(Service):
@@ -107,6 +128,10 @@ class Dispatcher(Service):
         self._close = close
         self._under_way: set[Deferred[None]] = set()
         self._leases: set[_Lease] = set()
+        self._young: dict[Kind, deque[_Lease]] = {
+            kind: deque() for kind in (Kind.OUTBOX, Kind.DELIVERY)
+        }
+        self._is_full = False
         self._looking: Deferred[None] | None = None
         self._is_news = False
         self._timer: IDelayedCall | None = None
@@ -135,7 +160,7 @@ class Dispatcher(Service):
             await self._store.release(
                 lease.queue, lease.claim_id, self._now(), undelivered=True
             )
-        await self._history.write()
+        await self._history.write(is_last=True)
         await self._close()
 
     def wake(self) -> None:
@@ -177,22 +202,38 @@ class Dispatcher(Service):
             (outbox(pool), self._see_to_entry),
             (due(pool), self._see_to_delivery),
         ):
-            while self.running:
-                free = min(PER_CLAIM, MOST_UNDER_WAY - len(self._under_way))
-                if free <= 0:
-                    return
-                claimed = await self._store.claim(
-                    queue, LEASE_SECONDS, LEASE_SECONDS, free, self._now()
-                )
-                if claimed.claim is None:
-                    break
-                claim = claimed.claim
-                lease = _Lease(
-                    queue, claim.id, len(claim.messages), self._clock.seconds()
-                )
-                self._leases.add(lease)
-                for message in claim.messages:
-                    self._begin(lease, see_to(pool, message, claim.id))
+            is_more = True
+            while self.running and is_more and (free := self._free(queue.kind)) > 0:
+                is_more = await self._take_some(pool, queue, see_to, free)
+            self._is_full |= is_more
+
+    async def _take_some(
+        self, pool: str | None, queue: Destination, see_to: _SeeTo, free: int
+    ) -> bool:
+        """Begin with what is claimed; gives whether there was something."""
+        claimed = await self._store.claim(
+            *(queue, LEASE_SECONDS, LEASE_SECONDS),
+            *(min(PER_CLAIM, free), self._now()),
+        )
+        claim = claimed.claim
+        if claim is None:
+            return False
+        now = self._clock.seconds()
+        lease = _Lease(queue, claim.id, len(claim.messages), now, now)
+        self._leases.add(lease)
+        self._young[queue.kind].append(lease)
+        for message in claim.messages:
+            self._begin(lease, see_to(pool, message, claim.id))
+        return True
+
+    def _free(self, kind: Kind) -> int:
+        """How many entries or deliveries there is room for."""
+        young = self._young[kind]
+        recently = self._clock.seconds() - YOUNG_SECONDS
+        while young and (young[0].taken <= recently or not young[0].left):
+            young.popleft()
+        taken = sum(lease.left for lease in young)
+        return min(MOST_YOUNG - taken, MOST_UNDER_WAY - len(self._under_way))
 
     async def _renew(self) -> None:
         """Keep what is under way from others."""
@@ -223,13 +264,13 @@ class Dispatcher(Service):
             self.log.failure("A notification failed", failure)
 
     def _finish(self, _: object, lease: _Lease, running: Deferred[None]) -> None:
-        was_full = len(self._under_way) >= MOST_UNDER_WAY
         self._under_way.discard(running)
         # What was cancelled is left to be released.
         lease.left -= self.running
         if not lease.left:
             self._leases.discard(lease)
-        if was_full:
+        if self._is_full and self._free(lease.queue.kind) >= PER_CLAIM:
+            self._is_full = False
             self.wake()
 
     async def _see_to_entry(
@@ -240,12 +281,12 @@ class Dispatcher(Service):
         following = await gatherResults(
             [
                 Deferred.fromCoroutine(self._deliverer.make(pool, *one))
-                for one in _deliveries(message.id, entry, subscriptions)
+                for one in _deliveries(message, entry, subscriptions)
             ],
             consumeErrors=True,
         )
         await self._keep(pool, following)
-        await self._store.delete(outbox(pool), [message.id], self._now(), [claim_id])
+        await self._done(outbox(pool), message, claim_id)
 
     async def _see_to_delivery(
         self, pool: str | None, message: Message, claim_id: str
@@ -260,7 +301,12 @@ class Dispatcher(Service):
         else:
             following = await self._deliverer.make(pool, delivery, subscription)
         await self._keep(pool, [following])
-        await self._store.delete(due(pool), [message.id], self._now(), [claim_id])
+        await self._done(due(pool), message, claim_id)
+
+    async def _done(self, queue: Destination, message: Message, claim_id: str) -> None:
+        """Drop what was seen to."""
+        step = self._store.delete(queue, [message.id], self._now(), [claim_id])
+        await finished(step)
 
     async def _keep(
         self, pool: str | None, following: Sequence[NewMessage | None]
@@ -268,7 +314,8 @@ class Dispatcher(Service):
         """Write down what is to be delivered later."""
         records = [each for each in following if each is not None]
         if records:
-            await self._store.post(due(pool), records, CLIENT, self._now())
+            step = self._store.post(due(pool), records, CLIENT, self._now())
+            await finished(step)
 
     async def _subscriptions(self, entry: Entry) -> list[Subscription]:
         """Who is to be told."""
@@ -282,30 +329,38 @@ class Dispatcher(Service):
             if len(page) < PER_PAGE:
                 break
             after = page[-1].id
-        return [each for each in found if self._is_told(each)]
+        return [each for each in found if self._is_told(each, entry.via)]
 
-    def _is_told(self, subscription: Subscription) -> bool:
+    def _is_told(self, subscription: Subscription, via: str) -> bool:
         """Whether there is a delivery: connections follow their queues themselves."""
-        if subscription.subscriber.startswith(_CONNECTION):
+        source, subscriber = subscription.destination, subscription.subscriber
+        if subscriber.startswith(_CONNECTION) or goes_round(via, source, subscriber):
             return False
-        return subscription.confirmed or not self._require_confirmation
+        # A queue of the project is nobody who could be asked.
+        is_asked = self._require_confirmation and not target_of(source, subscriber)
+        return subscription.confirmed or not is_asked
 
 
 def _deliveries(
-    entry_id: str, entry: Entry, subscriptions: Sequence[Subscription]
+    record: Message, entry: Entry, subscriptions: Sequence[Subscription]
 ) -> Iterator[tuple[Delivery, Subscription]]:
-    """One for each message and subscription whose filter lets it pass."""
+    """One for each message and subscription whose filter lets it pass.
+
+    :param record: the entry as it is stored.
+    """
     filters = [compile_filter(each.options) for each in subscriptions]
     for number, content in enumerate(entry.contents):
         body = msgspec.json.decode(content)["body"]
         for subscription, wanted in zip(subscriptions, filters, strict=True):
             if wanted.matches(body):
                 delivery = Delivery(
-                    id=f"{entry_id}-{number}-{subscription.id}",
+                    id=f"{record.id}-{number}-{subscription.id}",
                     project=entry.project,
                     kind=entry.kind,
                     name=entry.name,
                     subscription=subscription.id,
                     content=content,
+                    posted=record.created,
+                    via=entry.via,
                 )
                 yield delivery, subscription

@@ -20,20 +20,19 @@ CLIENT = "mqsvc-notification"
 KEPT_SECONDS = 14 * 24 * 3600
 """How long an entry or a delivery is worth anything: longer than any policy retries."""
 
-HISTORY_SECONDS = 3600
-"""How long attempts can be looked at."""
-
 
 class Entry(Struct, frozen=True):
     """A post to a destination that has subscriptions.
 
     :ivar contents: for each message the JSON object that tells of it.
+    :ivar via: where the messages were forwarded through, see :mod:`.forwarding`.
     """
 
     project: str
     kind: str
     name: str
     contents: tuple[Raw, ...]
+    via: str = ""
 
     @property
     def destination(self) -> Destination:
@@ -46,6 +45,8 @@ class Delivery(Struct, frozen=True):
 
     :ivar id: the same for all attempts.
     :ivar attempt: which one is next; 1 is the first.
+    :ivar posted: when the message was, milliseconds since the epoch.
+    :ivar via: as in the entry.
     """
 
     id: str
@@ -55,6 +56,8 @@ class Delivery(Struct, frozen=True):
     subscription: str
     content: Raw
     attempt: int = 1
+    posted: int = 0
+    via: str = ""
 
     @property
     def destination(self) -> Destination:
@@ -108,7 +111,7 @@ def given_up(pool: str | None, subscription_id: str) -> Destination:
 
 
 def entry_of(
-    destination: Destination, contents: Sequence[bytes], encrypt: bool
+    destination: Destination, contents: Sequence[bytes], via: str, encrypt: bool
 ) -> NewMessage:
     """The entry for a post, ready to be stored."""
     entry = Entry(
@@ -116,6 +119,7 @@ def entry_of(
         destination.kind.value,
         destination.name,
         tuple(map(Raw, contents)),
+        via,
     )
     return stored(entry, KEPT_SECONDS, encrypt=encrypt)
 

@@ -13,6 +13,7 @@ from twisted.internet.defer import Deferred
 from mqsvc.messaging.audience import Audience
 from mqsvc.messaging.model import NAMEABLE, Destination, NewMessage, Posting
 from mqsvc.notification.entries import entry_of, outbox
+from mqsvc.notification.forwarding import via_of
 from mqsvc.notification.payload import message_content
 from mqsvc.storage.interfaces import IMessageStore
 from mqsvc.storage.stages import Stage
@@ -66,7 +67,7 @@ class Outbox(Stage):
             for message in messages
         ]
         encrypt = any(message.encrypt for message in messages)
-        entry = entry_of(destination, contents, encrypt)
+        entry = entry_of(destination, contents, via_of(client_id), encrypt)
         also = Posting(outbox(await self._locate(destination)), [entry])
         ids = await super().post(destination, messages, client_id, now, also)
         self._on_entry()

@@ -2,47 +2,35 @@
 
 from __future__ import annotations
 
-import ipaddress
+from typing import Protocol
 
 from attrs import frozen
 from twisted.internet.defer import Deferred
 from twisted.internet.defer import TimeoutError as DeferredTimeout
-from twisted.internet.interfaces import (
-    IAddress,
-    IHostnameResolver,
-    IHostResolution,
-    IReactorTime,
-    IResolutionReceiver,
-)
-from zope.interface import implementer
+from twisted.internet.interfaces import IReactorTime
 
 from mqsvc.messaging.errors import InvalidRequest
 from mqsvc.notification.guard import TargetGuard, TargetRefused
 from mqsvc.notification.target import Address, Target, parse_target
 
-CHECK_SECONDS = 5
-"""How long the check of a new subscription waits for a name server."""
+LOOKUP_SECONDS = 5
+"""How long a name server has for its answer."""
 
 
-@implementer(IResolutionReceiver)
-class _Resolution:
-    """Collects the addresses of one name."""
+class NameServerSilent(Exception):
+    """The address of a name could not be found out in time."""
 
     def __init__(self) -> None:
-        self._found: list[Address] = []
-        self.complete: Deferred[list[Address]] = Deferred()
+        super().__init__(
+            f"the name server did not answer within {LOOKUP_SECONDS} seconds"
+        )
 
-    def resolutionBegan(self, resolutionInProgress: IHostResolution) -> None:
-        """See :class:`IResolutionReceiver`."""
 
-    def addressResolved(self, address: IAddress) -> None:
-        """See :class:`IResolutionReceiver`."""
-        host = getattr(address, "host", "")
-        self._found.append(ipaddress.ip_address(host))
+class Names(Protocol):
+    """What knows the addresses of names."""
 
-    def resolutionComplete(self) -> None:
-        """See :class:`IResolutionReceiver`."""
-        self.complete.callback(self._found)
+    def addresses_of(self, name: str) -> Deferred[list[Address]]:
+        """Fire with the addresses of a name, with none if it is not known."""
 
 
 @frozen
@@ -50,19 +38,23 @@ class TargetResolver:
     """Finds addresses and lets those through that the guard permits."""
 
     _guard: TargetGuard
-    _resolver: IHostnameResolver
+    _names: Names
     _clock: IReactorTime
 
     async def addresses(self, target: Target) -> list[Address]:
         """Where a target can be connected to; empty when its name is not known.
 
         :raise TargetRefused: the guard permits none of its addresses.
+        :raise NameServerSilent: they could not be found out in time.
         """
         if target.address is not None:
             return self._guard.permitted([target.address])
-        resolution = _Resolution()
-        self._resolver.resolveHostName(resolution, target.host, target.port)
-        return self._guard.permitted(await resolution.complete)
+        found = self._names.addresses_of(target.host)
+        try:
+            addresses = await found.addTimeout(LOOKUP_SECONDS, self._clock)
+        except DeferredTimeout:
+            raise NameServerSilent from None
+        return self._guard.permitted(addresses)
 
     async def check_target(self, url: str) -> None:
         """Accept the URL of a new subscription.
@@ -72,12 +64,11 @@ class TargetResolver:
 
         :raise InvalidRequest: it is malformed, or must not be called.
         """
-        found = Deferred.fromCoroutine(self.addresses(parse_target(url)))
         try:
-            await found.addTimeout(CHECK_SECONDS, self._clock)
+            await self.addresses(parse_target(url))
         except TargetRefused as refusal:
             raise InvalidRequest(
                 f"The URL of 'subscriber' cannot be used. {refusal}"
             ) from None
-        except DeferredTimeout:
+        except NameServerSilent:
             return

@@ -11,6 +11,7 @@ import base64
 import ipaddress
 import re
 import socket
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address
 from urllib.parse import SplitResult, quote, unquote, urlsplit
 
@@ -22,6 +23,9 @@ from mqsvc.messaging.errors import InvalidRequest
 Address = IPv4Address | IPv6Address
 
 _PORTS = {"http": 80, "https": 443}
+
+MOST_PARSED = 5000
+"""Targets that are kept, since each delivery needs its own."""
 
 _UNUSABLE = re.compile(r"[\x00-\x20\x7f\\]")
 _NAME = re.compile(r"(?=.{1,253}\Z)[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*\Z")
@@ -69,6 +73,7 @@ class Target:
         return origin + self.rest
 
 
+@lru_cache(MOST_PARSED)
 def parse_target(url: str) -> Target:
     """Take a URL apart.
 

@@ -31,7 +31,7 @@ from mqsvc.notification.channel import (
 from mqsvc.notification.connecting import Connections
 from mqsvc.notification.guard import TargetRefused
 from mqsvc.notification.payload import body_of, check_options, headers_of
-from mqsvc.notification.resolving import TargetResolver
+from mqsvc.notification.resolving import NameServerSilent, TargetResolver
 from mqsvc.notification.signature import secrets_of, signature_headers
 from mqsvc.notification.target import Target, parse_target
 
@@ -208,6 +208,8 @@ def _failed(request: _Request, error: Exception) -> Outcome:
         return make(str(error))
     if isinstance(error, DeferredTimeout):
         return retry(f"no answer within {ATTEMPT_SECONDS} seconds")
+    if isinstance(error, NameServerSilent):
+        return retry(str(error))
     if isinstance(error, DNSLookupError):
         return retry("the name of the host is not known")
     return retry(f"the connection failed: {type(cause(error)).__name__}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
-from mqsvc.messaging.shield import shielded
+from mqsvc.messaging.shield import finished, shielded
 
 
 class ShieldTests(SynchronousTestCase):
@@ -39,3 +39,23 @@ class ShieldTests(SynchronousTestCase):
             self.failureResultOf(self.answer, CancelledError)
             self.assertEqual([], self.cancelled)
             end()
+
+
+class FinishedTests(SynchronousTestCase):
+    """Steps that are waited for in spite of all."""
+
+    def test_cancelled(self) -> None:
+        """Who is cancelled goes on when the step is over, and has what came of it."""
+        step: Deferred[int] = Deferred()
+        waiting = Deferred.fromCoroutine(finished(step))
+        waiting.cancel()
+        self.assertNoResult(waiting)
+        step.callback(5)
+        self.assertEqual(5, self.successResultOf(waiting))
+
+    def test_failed(self) -> None:
+        """A step that fails does so for who waits."""
+        step: Deferred[int] = Deferred()
+        waiting = Deferred.fromCoroutine(finished(step))
+        step.errback(ValueError())
+        self.failureResultOf(waiting, ValueError)

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from ipaddress import ip_network
+from ipaddress import ip_address, ip_network
 from typing import Any
 
 from twisted.internet import reactor
-from twisted.internet.address import IPv4Address, IPv6Address
-from twisted.internet.interfaces import IHostnameResolver, IResolutionReceiver
+from twisted.internet.defer import Deferred, succeed
 from twisted.web.client import BrowserLikePolicyForHTTPS
-from zope.interface import implementer
 
 from mqsvc.notification.connecting import Connections
 from mqsvc.notification.guard import TargetGuard
 from mqsvc.notification.resolving import TargetResolver
+from mqsvc.notification.target import Address
 from mqsvc.notification.webhook import Webhook
 
 
-@implementer(IHostnameResolver)
 class Names:
     """Knows names by heart; each question takes the next answer, the last one stays."""
 
@@ -26,22 +24,12 @@ class Names:
         self._answers = {name: list(known) for name, known in answers.items()}
         self.asked: list[str] = []
 
-    def resolveHostName(
-        self,
-        resolutionReceiver: IResolutionReceiver,
-        hostName: str,
-        portNumber: int = 0,
-        addressTypes: Any = None,
-        transportSemantics: str = "TCP",
-    ) -> Any:
-        """See :class:`IHostnameResolver`."""
-        self.asked.append(hostName)
-        answers = self._answers.get(hostName, [[]])
+    def addresses_of(self, name: str) -> Deferred[list[Address]]:
+        """See :class:`mqsvc.notification.resolving.Names`."""
+        self.asked.append(name)
+        answers = self._answers.get(name, [[]])
         found = answers.pop(0) if len(answers) > 1 else answers[0]
-        for address in found:
-            kind = IPv6Address if ":" in address else IPv4Address
-            resolutionReceiver.addressResolved(kind("TCP", address, portNumber))
-        resolutionReceiver.resolutionComplete()
+        return succeed([ip_address(address) for address in found])
 
 
 class Outside:

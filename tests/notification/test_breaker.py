@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
+
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from mqsvc.notification.breaker import (
+    DOUBTFUL_REST,
     FAILURES,
     FIRST_REST,
     LONGEST_REST,
     MAX_HOSTS,
+    MOST_DOUBTFUL,
     Breaker,
 )
 
@@ -28,6 +32,19 @@ class BreakerTests(SynchronousTestCase):
         """Let attempts at a host fail."""
         for _ in range(times):
             self.breaker.failed(host)
+
+    def test_doubtful(self) -> None:
+        """Only so many attempts are made at a time at hosts that failed before."""
+        hosts = [f"https://{number}.example" for number in range(MOST_DOUBTFUL + 1)]
+        for host in hosts:
+            self.fail(1, host)
+        with ExitStack() as under_way:
+            for host in hosts[:-1]:
+                self.assertEqual(0, self.breaker.wait(host))
+                under_way.enter_context(self.breaker.trying(host))
+            self.assertEqual(DOUBTFUL_REST, self.breaker.wait(hosts[-1]))
+            self.assertEqual(0, self.breaker.wait(HOST))
+        self.assertEqual(0, self.breaker.wait(hosts[-1]))
 
     def test_few_failures(self) -> None:
         """Less than the bound of failures in a row do nothing."""

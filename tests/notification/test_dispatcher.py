@@ -8,7 +8,7 @@ from itertools import count
 from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
-from twisted.internet.task import Clock
+from twisted.internet.task import Clock, deferLater
 from twisted.trial.unittest import SynchronousTestCase
 
 from mqsvc.bus import Bus
@@ -30,9 +30,10 @@ from mqsvc.notification.deliverer import Deliverer
 from mqsvc.notification.deliveries import Deliveries, Report
 from mqsvc.notification.dispatcher import INTERVAL, LEASE_SECONDS, Dispatcher
 from mqsvc.notification.entries import due, given_up, history, outbox
-from mqsvc.notification.history import History
+from mqsvc.notification.history import MOST_SHOWN, TRIM_EVERY, History
 from mqsvc.notification.lanes import Lanes
 from mqsvc.notification.outbox import Outbox
+from mqsvc.notification.webhook import ATTEMPT_SECONDS
 from tests.messaging.stores import (
     Watched,
     open_management,
@@ -42,6 +43,7 @@ from tests.messaging.stores import (
 
 EPOCH = 1_800_000_000
 QUEUE = Destination("p", Kind.QUEUE, "q")
+HISTORY_TIME = 3600
 DELIVERED = Outcome(Verdict.DELIVERED, 200)
 
 
@@ -102,7 +104,7 @@ class DispatcherTestCase(SynchronousTestCase):
 
     def make_dispatcher(self) -> Dispatcher:
         """A dispatcher as a process has it."""
-        attempts = History(self.store, self.now)
+        attempts = History(self.store, self.now, HISTORY_TIME)
         limits = Limits()
         deliverer = Deliverer(
             management=self.management,
@@ -110,7 +112,7 @@ class DispatcherTestCase(SynchronousTestCase):
             records=Records(self.management, limits, unlimited(self.management)),
             channels=dict.fromkeys(("http", "https"), self.script),
             breaker=Breaker(self.clock),
-            lanes=Lanes(),
+            lanes=Lanes(self.clock),
             history=attempts,
             now=self.now,
         )
@@ -129,24 +131,29 @@ class DispatcherTestCase(SynchronousTestCase):
         """Milliseconds since the epoch."""
         return int(self.clock.seconds() * 1000)
 
-    def subscribe(self, subscriber: str = "http://a/", **options: Any) -> Subscription:
-        """Subscribe to the queue."""
+    def subscribe(
+        self,
+        subscriber: str = "http://a/",
+        destination: Destination = QUEUE,
+        **options: Any,
+    ) -> Subscription:
+        """Subscribe to a queue."""
         made = Subscription(
             id=f"{next(self.ids):024x}",
-            destination=QUEUE,
+            destination=destination,
             subscriber=subscriber,
             ttl=10_000_000,
             created=self.now(),
             options=options,
         )
         self.successResultOf(self.management.subscribe(made, self.now()))
-        self.audience.forget(QUEUE)
+        self.audience.forget(destination)
         return made
 
-    def post(self, *bodies: Any) -> None:
-        """Post to the queue."""
+    def post(self, *bodies: Any, destination: Destination = QUEUE) -> None:
+        """Post to a queue."""
         messages = [NewMessage(json.dumps(body).encode(), 300) for body in bodies]
-        self.successResultOf(self.outbox.post(QUEUE, messages, "c", self.now()))
+        self.successResultOf(self.outbox.post(destination, messages, "c", self.now()))
 
     def bodies(self) -> list[Any]:
         """The bodies that were told so far, in order."""
@@ -345,6 +352,75 @@ class RetryTests(DispatcherTestCase):
         self.assertEqual(outcomes, [("retry", 500), ("delivered", 200)])
 
 
+class Hosts(Script):
+    """A channel to hosts of which some are dead."""
+
+    def __init__(self, clock: Clock) -> None:
+        super().__init__()
+        self._clock = clock
+
+    async def deliver(self, notice: Notice) -> Outcome:
+        """Deliver, or fail at once, or after the time that one waits for an answer."""
+        subscriber = notice.subscription.subscriber
+        if subscriber.startswith("http://silent"):
+            await deferLater(self._clock, ATTEMPT_SECONDS)
+        if not subscriber.startswith("http://live"):
+            return retry("it is dead")
+        return await super().deliver(notice)
+
+
+class DeadTests(DispatcherTestCase):
+    """Many targets that are dead, each with a queue of its own."""
+
+    def setUp(self) -> None:
+        """Have one live target."""
+        super().setUp()
+        self.successResultOf(self.dispatcher.stopService())
+        self.script = Hosts(self.clock)
+        self.dispatcher = self.make_dispatcher()
+        self.dispatcher.startService()
+        self.subscribe("http://live/")
+
+    def told_after(self, body: int) -> int:
+        """Post a message for the live target; seconds until it is told."""
+        self.post(body)
+        for seconds in range(100):
+            if body in self.bodies():
+                return seconds
+            self.clock.advance(1)
+        return 100
+
+    def check(self, host: str) -> None:
+        """The live target does not notice that hundreds of others are dead."""
+        dead = [Destination("p", Kind.QUEUE, f"q{number}") for number in range(400)]
+        for destination in dead:
+            self.subscribe(f"http://{host}-{destination.name}/", destination)
+        for destination in dead:
+            self.post(0, destination=destination)
+        times = [self.told_after(number) for number in range(60)]
+        self.assertLessEqual(max(times), 2)
+        self.assertEqual(times[5:], [0] * 55)
+
+    def test_backlog(self) -> None:
+        """What waits for a few silent hosts holds up nobody else, either."""
+        for number in range(10):
+            where = Destination("p", Kind.QUEUE, f"q{number}")
+            self.subscribe(f"http://silent-{number}/", where)
+            for body in range(50):
+                self.post(body, destination=where)
+        times = [self.told_after(1000 + number) for number in range(30)]
+        self.assertLessEqual(max(times), 3)
+        self.assertEqual(times[5:], [0] * 25)
+
+    def test_refused(self) -> None:
+        """Connections that are refused hold up nobody else."""
+        self.check("refusing")
+
+    def test_silent(self) -> None:
+        """Hosts that do not answer hold up nobody else."""
+        self.check("silent")
+
+
 class CrashTests(DispatcherTestCase):
     """Processes that end in the middle."""
 
@@ -375,6 +451,19 @@ class CrashTests(DispatcherTestCase):
         self.dispatcher = self.make_dispatcher()
         self.dispatcher.startService()
         self.assertEqual(self.bodies(), [1, 1])
+
+    def test_stopped_half_way(self) -> None:
+        """Whom a process has told before it stops is not told again by the next one."""
+        for name in ("quick", "slow"):
+            self.subscribe(f"http://{name}/")
+        self.script.outcomes = [DELIVERED, Deferred()]
+        self.post(1)
+        self.successResultOf(self.dispatcher.stopService())
+        self.dispatcher = self.make_dispatcher()
+        self.dispatcher.startService()
+        told = [notice.subscription.subscriber for notice in self.script.made]
+        self.assertEqual(told, ["http://quick/", "http://slow/", "http://slow/"])
+        self.assertEqual(len({notice.delivery_id for notice in self.script.made}), 2)
 
     def test_long_attempt(self) -> None:
         """What takes long is not taken over by others."""
@@ -450,6 +539,32 @@ class DeliveriesTests(DispatcherTestCase):
         self.assertEqual(attempt.delivery, given_up_one.id)
         self.assertEqual((attempt.outcome, attempt.status), ("refused", 404))
         self.assertEqual(attempt.error, "the receiver says no")
+
+    def test_newest(self) -> None:
+        """The newest attempts are shown, and not much more is kept."""
+        for number in range(150):
+            self.post(number)
+            self.pass_time(1)
+        shown = self.report().attempts
+        self.assertEqual(len(shown), MOST_SHOWN)
+        self.assertEqual(shown[0].time, max(each.time for each in shown))
+        kept = self.left(history(None, self.subscription.id))
+        self.assertLess(kept, MOST_SHOWN + TRIM_EVERY)
+        self.assertGreaterEqual(kept, MOST_SHOWN)
+
+    def test_many_at_once(self) -> None:
+        """Attempts of the same moment are written together, the newest ones of them."""
+        self.post(*range(200))
+        self.pass_time(30)
+        self.assertEqual(len(self.report().attempts), MOST_SHOWN)
+        self.assertLess(self.left(history(None, self.subscription.id)), 32)
+
+    def test_old(self) -> None:
+        """Attempts are forgotten after a time."""
+        self.clock.advance(HISTORY_TIME - 2)
+        self.assertEqual(len(self.report().attempts), 1)
+        self.clock.advance(2)
+        self.assertEqual(self.report().attempts, ())
 
     def test_resend(self) -> None:
         """It is delivered again under its id, and is not given up any more."""

@@ -15,6 +15,7 @@ from typing import Any, cast
 import treq
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
+from twisted.logger import globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from mqsvc.messaging.errors import InvalidRequest
@@ -342,6 +343,21 @@ class ReuseTests(WebhookCase):
             await self.deliver(outside, f"http://127.0.0.1:{port}/{path}")
         self.assertEqual([1, 1, 1], [r.connection for r in self.receiver.requests])
 
+    async def test_quiet(self) -> None:
+        """The log says nothing of each connection, with TLS neither."""
+        heard: list[Any] = []
+        globalLogPublisher.addObserver(heard.append)
+        self.addCleanup(globalLogPublisher.removeObserver, heard.append)
+        certificate = Certificate("127.0.0.1")
+        for scheme, tls in (("http", None), ("https", certificate.server_options())):
+            port = self.listen(says(OK), tls=tls)
+            outside = self.outside(trust=certificate.trust())
+            outcome = await self.deliver(outside, f"{scheme}://127.0.0.1:{port}/")
+            self.assertEqual(200, outcome.status, outcome)
+            await outside.connections.close()
+        told = [event["factory"] for event in heard if "factory" in event]
+        self.assertEqual([], told)
+
     async def test_closed_meanwhile(self) -> None:
         """A kept connection that dies when it is used again is no failure."""
         port = self.listen(says(OK), resets, says(OK))
@@ -514,8 +530,9 @@ class CheckTests(WebhookCase):
         clock = Clock()
 
         class Away(Names):
-            def resolveHostName(self, *args: Any, **kwargs: Any) -> None:
+            def addresses_of(self, name: str) -> Deferred[Any]:
                 """Never answer."""
+                return Deferred()
 
         outside = self.outside(names=Away(), clock=clock)
         checked = Deferred.fromCoroutine(
@@ -524,6 +541,11 @@ class CheckTests(WebhookCase):
         self.assertNoResult(checked)
         clock.advance(5)
         await checked
+        delivering = self.deliver(outside, "https://slow.example/")
+        outcome = Deferred.fromCoroutine(delivering)
+        clock.advance(5)
+        self.assertEqual(Verdict.RETRY, (await outcome).verdict)
+        self.assertIn("the name server did not answer", (await outcome).error)
 
     async def test_options(self) -> None:
         """Options that could not be sent are refused, without showing secrets."""
