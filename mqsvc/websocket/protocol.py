@@ -55,6 +55,8 @@ class Connection(WebSocketServerProtocol):
 
     def onConnect(self, request: ConnectionRequest) -> None:
         """The client asks to open; a page has to come from a known origin."""
+        if self.factory.is_stopping:
+            raise ConnectionDeny(503, "The server stops")
         if not self.factory.allows(request.origin):
             raise ConnectionDeny(403, "Origin not allowed")
 
