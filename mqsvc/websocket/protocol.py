@@ -28,6 +28,7 @@ from mqsvc.websocket.outflow import Outflow
 from mqsvc.websocket.push import Push
 from mqsvc.websocket.session import Session
 from mqsvc.websocket.terms import OLDEST, SCHEME, Terms
+from mqsvc.websocket.whole_frames import read_whole
 
 if TYPE_CHECKING:
     from mqsvc.websocket.factory import WebSocketFactory
@@ -76,7 +77,21 @@ class Connection(WebSocketServerProtocol):
     def dataReceived(self, data: bytes) -> None:
         """Bytes came, so somebody is there."""
         self._heard, self._pinged = self.factory.clock.seconds(), None
-        super().dataReceived(data)
+        if self.is_up and not (self.data or self.current_frame or self.inside_message):
+            data = self._read_whole_messages(data)
+        if data:
+            super().dataReceived(data)
+
+    def _read_whole_messages(self, data: bytes) -> bytes:
+        """Take what needs no Autobahn; gives what is left for it."""
+        start, most = 0, self.factory.limits.max_message_size
+        while self.state == self.STATE_OPEN:
+            message = read_whole(data, start, most)
+            if message is None:
+                break
+            start = message.end
+            self.onMessage(message.payload, message.is_binary)
+        return data[start:]
 
     def onMessage(self, payload: bytes, isBinary: bool) -> None:
         """A request came."""
@@ -156,7 +171,12 @@ class Connection(WebSocketServerProtocol):
 
     def send(self, frame: PreparedMessage) -> None:
         """Send a frame, unless the connection is closing."""
-        if self.is_up and self.state == self.STATE_OPEN:
+        if not self.is_up or self.state != self.STATE_OPEN:
+            return
+        if frame.doNotCompress or self._perMessageCompress is None:
+            # Past Autobahn's log of each write, which costs more than the write.
+            self.transport.write(frame.payloadHybi)
+        else:
             self.sendPreparedMessage(frame)
 
     def _go_on(self) -> None:

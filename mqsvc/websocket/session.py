@@ -75,10 +75,13 @@ class Session:
         self._subscriber = subscriber
         self._on_identity = on_identity
         self._failures = 0
+        self._id = uuid4()
+        self._requests = 0
 
     async def answer(self, payload: bytes, form: Format) -> bytes:
         """The frame that answers a frame; there is one for each."""
         document: Any = None
+        self._requests += 1
         try:
             document = form.decode(payload)
             reply = await self._perform(document, form)
@@ -95,10 +98,14 @@ class Session:
         return form.encode(enveloped(document, reply))
 
     def _unexpected(self) -> Reply:
-        reference = f"req-{uuid4()}"
+        reference = self._request_id()
         self.log.failure("Request {reference} failed", reference=reference)
         text = f"Something went wrong here, see the log for {reference}."
         return Reply(500, {"exception": text, "error": "Unexpected error."})
+
+    def _request_id(self) -> str:
+        """Under which the log knows the request at work."""
+        return f"req-{self._id}-{self._requests}"
 
     async def _perform(self, document: Any, form: Format) -> Reply:
         if not isinstance(document, Mapping):
@@ -121,7 +128,8 @@ class Session:
         target = next((str(v) for k, v in call.body.items() if k.endswith("_name")), "")
         is_patient = bool(call.body.get("wait"))
         asked = Asked(
-            call.caller, action.rule, target, f"req-{uuid4()}", is_patient=is_patient
+            *(call.caller, action.rule, target, self._request_id()),
+            is_patient=is_patient,
         )
         try:
             return await self._service.guard.run(asked, lambda: action.handler(call))
