@@ -28,6 +28,7 @@ from mqsvc.websocket.outflow import Outflow
 from mqsvc.websocket.push import Push
 from mqsvc.websocket.session import Session
 from mqsvc.websocket.terms import OLDEST, SCHEME, Terms
+from mqsvc.websocket.validity import Shown
 from mqsvc.websocket.whole_frames import read_whole
 
 if TYPE_CHECKING:
@@ -158,6 +159,7 @@ class Connection(WebSocketServerProtocol):
 
     def _take_identity(self, identity: Identity) -> None:
         """A token was accepted: what another project subscribed to is over."""
+        self._checked = self.factory.clock.seconds()
         for push in self._all_pushes():
             if push.subscription.destination.project != identity.project:
                 self.factory.tidy(self._drop(push))
@@ -253,6 +255,8 @@ class Connection(WebSocketServerProtocol):
             self.close(closing)
             return
         limits = self.factory.limits
+        if self._session.shown is not None:
+            self._look_after(self._session.shown, now)
         if self._pinged is not None:
             if now - self._pinged >= limits.ping_timeout:
                 self.dropConnection(abort=True)
@@ -269,9 +273,24 @@ class Connection(WebSocketServerProtocol):
             is_late = now - self._opened >= limits.authentication_time
             return NOT_AUTHENTICATED if self._is_unknown and is_late else None
         if identity.expires is not None and identity.expires <= now * 1000:
-            self._session.identity = None
+            self._session.shown = None
             return EXPIRED
         return None
+
+    def _look_after(self, shown: Shown, now: float) -> None:
+        warning = shown.warning(int(now * 1000))
+        if warning is not None:
+            self.send(prepared(*warning))
+        if now - self._checked >= self.factory.limits.token_check_interval:
+            self._checked = now
+            checking = Deferred.fromCoroutine(self._check_again(shown))
+            checking.addErrback(self._give_up)
+
+    async def _check_again(self, shown: Shown) -> None:
+        await shown.check_again(self.factory.service.guard.gate)
+        if shown.identity is None and self._session.shown is shown:
+            self._session.shown = None
+            self.close(EXPIRED)
 
     @property
     def _is_unknown(self) -> bool:

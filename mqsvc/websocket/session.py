@@ -28,6 +28,7 @@ from mqsvc.websocket.closing import NOT_AUTHENTICATED, TOO_MANY_CONNECTIONS, Clo
 from mqsvc.websocket.envelope import Refused, Reply, enveloped, problem
 from mqsvc.websocket.frames import Format, FrameError
 from mqsvc.websocket.schema import QUEUE_KEY, check_authentication
+from mqsvc.websocket.validity import Shown
 
 AUTHENTICATE = "authenticate"
 
@@ -55,7 +56,7 @@ class Service:
 class Session:
     """The requests of one connection.
 
-    :ivar identity: whose the token is that was shown last, if one was accepted.
+    :ivar shown: the token that was accepted last.
     :ivar closing: how the connection is to end, once that is decided.
     :ivar project: whose connection it is; known from the first request on.
     """
@@ -68,7 +69,7 @@ class Session:
         subscriber: Subscriber,
         on_identity: Callable[[Identity], None],
     ) -> None:
-        self.identity: Identity | None = None
+        self.shown: Shown | None = None
         self.closing: Closing | None = None
         self.project: str | None = None
         self._service = service
@@ -112,7 +113,7 @@ class Session:
             raise Refused(400, "Unexpected body type. Expected dict or dict like.")
         name = document.get("action")
         if name == AUTHENTICATE:
-            return await self._authenticate(document)
+            return await self._authenticate(document, form)
         action = self._service.actions.get(name) if isinstance(name, str) else None
         if action is None:
             shown = str(name)[:_LONGEST_NAME]
@@ -183,7 +184,12 @@ class Session:
         if self.project is not None:
             self._service.guard.quotas.disconnect(self.project)
 
-    async def _authenticate(self, document: Mapping[str, Any]) -> Reply:
+    @property
+    def identity(self) -> Identity | None:
+        """Whose the token is, as long as it holds."""
+        return None if self.shown is None else self.shown.identity
+
+    async def _authenticate(self, document: Mapping[str, Any], form: Format) -> Reply:
         check_authentication(document)
         gate = self._service.guard.gate
         if gate.authenticator is None:
@@ -197,7 +203,7 @@ class Session:
             return _failed(error.status)
         if identity is None or identity.project is None:
             return self._fail(NotAuthenticated.status)
-        self.identity = identity
+        self.shown = Shown(token, identity, document.get("body"), form)
         self._on_identity(identity)
         return Reply(200, _AUTHENTICATED, hides_request=True)
 
