@@ -204,6 +204,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     record_cache_time: Annotated[int, Meta(ge=0)] = 5
     token_file: str = ""
     websocket: str = ""
+    websocket_on_http: bool = True
     workers: Annotated[int, Meta(ge=1)] = 1
     transport: Limits = field(default_factory=Limits)
     signed_url: SignedUrl = field(default_factory=SignedUrl)

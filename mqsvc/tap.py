@@ -6,7 +6,7 @@ import gc
 import os
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from attrs import frozen
 from msgspec import structs
@@ -35,6 +35,9 @@ from mqsvc.storage.plugins import with_stages
 from mqsvc.storage.sealing import Keys, parse_keys
 from mqsvc.storage.sweeper import Sweeper
 from mqsvc.wiring import Backends, make_gate, open_backends
+
+if TYPE_CHECKING:
+    from mqsvc.websocket.factory import WebSocketFactory
 
 EXAMPLES = """
 Examples:
@@ -78,7 +81,7 @@ class Options(usage.Options):
         self._overrides.append(f"--http={endpoint}")
 
     def opt_websocket(self, endpoint: str) -> None:
-        """Where to serve the WebSocket API, as in tcp:9000:interface=127.0.0.1."""
+        """A port for the WebSocket API alone, as tcp:9000:interface=127.0.0.1."""
         self._overrides.append(f"--websocket={endpoint}")
 
     def opt_workers(self, number: str) -> None:
@@ -162,13 +165,14 @@ def make_root(
     # Klein installs the default reactor when it is imported.
     from mqsvc.rest.app import make_api  # noqa: PLC0415
     from mqsvc.rest.cors import CORS  # noqa: PLC0415
-    from mqsvc.rest.server import APIServer  # noqa: PLC0415
+    from mqsvc.rest.server import APIServer, upgrades_to  # noqa: PLC0415
     from mqsvc.rest.site import CountingSite  # noqa: PLC0415
 
     clock = reactor if clock is None else clock
     keys = parse_keys(settings.encryption.keys)
     # twistd may change its directory between here and the start.
     directory = DataDirectory(os.path.abspath(settings.data_dir))
+    is_ours = settings.http_server == "llhttp"
     endpoint = parse_endpoint(reactor, "http", settings.http)
     gated = make_gate(settings, reactor, clock)
     connected = make_bus(settings, place, reactor)
@@ -192,24 +196,41 @@ def make_root(
         admin_mode=settings.admin_mode,
         pooling=settings.pooling,
         enable_checksum=settings.enable_checksum,
+        has_websocket=is_ours and settings.websocket_on_http,
     )
-    is_ours = settings.http_server == "llhttp"
-    server = APIServer(api, clock) if is_ours else CountingSite(api)
-    stays_here = not (settings.auth_strategy or settings.allow_anonymous)
+    websocket = _websocket(settings, operations, guard, reactor, clock)
+    upgrades = upgrades_to(websocket) if settings.websocket_on_http else {}
+    server = APIServer(api, clock, upgrades) if is_ours else CountingSite(api)
     listeners = [
         Listener(
-            *(settings.http, endpoint, server, lambda: server.requests_in_flight),
+            *(settings.http, endpoint, server),
+            lambda: server.requests_in_flight + websocket.in_flight(),
             clock,
-            stays_here=stays_here,
+            stays_here=_stays_here(settings),
         )
     ]
     if settings.websocket:
-        listeners.append(_websocket(settings, operations, guard, reactor, clock))
+        listeners.append(_own_port(settings, websocket, reactor, clock))
     both = (backends.management, messages)
     sweeper = Sweeper(both, clock)
     services = [*both, *connected.services, sweeper, notifying.dispatcher]
     services += [*operations.services, *gated.services]
     return Root(directory, services, listeners)
+
+
+def _own_port(
+    settings: Settings, websocket: WebSocketFactory, reactor: Any, clock: IReactorTime
+) -> Listener:
+    """What takes connections for nothing but WebSocket."""
+    endpoint = parse_endpoint(reactor, "websocket", settings.websocket)
+    return Listener(
+        *(settings.websocket, endpoint, websocket, websocket.in_flight, clock),
+        stays_here=_stays_here(settings),
+    )
+
+
+def _stays_here(settings: Settings) -> bool:
+    return not (settings.auth_strategy or settings.allow_anonymous)
 
 
 def _websocket(
@@ -218,8 +239,8 @@ def _websocket(
     guard: Guard,
     reactor: Any,
     clock: IReactorTime,
-) -> Listener:
-    """What serves the WebSocket API."""
+) -> WebSocketFactory:
+    """What speaks the WebSocket API, on whatever port."""
     # autobahn imports the reactor.
     from mqsvc.rest.home import home_document  # noqa: PLC0415
     from mqsvc.websocket.factory import Parts, make_factory  # noqa: PLC0415
@@ -234,12 +255,7 @@ def _websocket(
         home=home_document(settings.admin_mode, settings.pooling),
         admin_mode=settings.admin_mode,
     )
-    factory = make_factory(parts, settings.websocket_limits, clock, reactor)
-    endpoint = parse_endpoint(reactor, "websocket", settings.websocket)
-    return Listener(
-        *(settings.websocket, endpoint, factory, factory.in_flight, clock),
-        stays_here=not (settings.auth_strategy or settings.allow_anonymous),
-    )
+    return make_factory(parts, settings.websocket_limits, clock, reactor)
 
 
 @frozen

@@ -296,11 +296,31 @@ class RootTests(RootTestCase):
         root = self.started(make_root(self.settings(f"websocket=unix:{path}"), reactor))
         await root.started
         self.assertEqual(2, len(root.addresses))
-        endpoint = clientFromString(reactor, f"unix:{path}")
-        greeting = Greeting()
-        await connectProtocol(endpoint, greeting)
-        self.assertIn(b" 101 ", await greeting.answer)
+        self.assertIn(b" 101 ", await self.greeted(f"unix:{path}", "/"))
+
+    async def greeted(self, endpoint: str, path: str) -> bytes:
+        """What a server answers to who asks it to speak WebSocket."""
+        greeting = Greeting(path)
+        await connectProtocol(clientFromString(reactor, endpoint), greeting)
+        answer = await greeting.answer
         greeting.transport.loseConnection()
+        return answer
+
+    async def test_websocket_on_http(self) -> None:
+        """It is also served on the port of HTTP, unless that is switched off."""
+        for overrides, status in (
+            ((), b" 101 "),
+            (("websocket_on_http=false",), b" 404 "),
+            (("http_server=twisted.web",), b" 404 "),
+        ):
+            root = make_root(self.settings(*overrides), reactor)
+            root.privilegedStartService()
+            root.startService()
+            await root.started
+            self.assertEqual(1, len(root.addresses))
+            endpoint = f"tcp:127.0.0.1:{root.addresses[0].port}"
+            self.assertIn(status, await self.greeted(endpoint, "/v2/ws"))
+            await root.stopService()
 
 
 class Greeting(Protocol):
@@ -309,15 +329,16 @@ class Greeting(Protocol):
     :ivar answer: fires with the first bytes of the answer.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, path: str) -> None:
         self.answer: Deferred[bytes] = Deferred()
+        self._path = path.encode()
 
     def connectionMade(self) -> None:
         """Ask."""
         self.transport.write(
-            b"GET / HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n"
+            b"GET %b HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n"
             b"Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
-            b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+            b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n" % self._path
         )
 
     def dataReceived(self, data: bytes) -> None:

@@ -32,6 +32,7 @@ from mqsvc.rest.queues import QueueResource
 from mqsvc.rest.route import Entrance, Route
 from mqsvc.rest.shapes import Shapes
 from mqsvc.rest.subscriptions import SubscriptionResource
+from mqsvc.rest.upgrade import UpgradeResource
 
 LEAST_KEPT = 1024 * 1024
 """Bytes of a body that are kept for operations which set no bound themselves."""
@@ -62,6 +63,7 @@ def make_api(
     admin_mode: bool = False,
     pooling: bool = False,
     enable_checksum: bool = False,
+    has_websocket: bool = False,
 ) -> API:
     """The HTTP API over these operations.
 
@@ -70,6 +72,7 @@ def make_api(
     :param deliveries: what came of notifications; none where nobody is told.
     :param admin_mode: whether there are resources for administrators.
     :param pooling: whether pools and flavors are among them.
+    :param has_websocket: whether clients can go over to WebSocket on this port.
     """
     now, signed_urls = milliseconds(clock), guard.gate.signed_urls
     shapes = Shapes(now, enable_checksum)
@@ -79,6 +82,8 @@ def make_api(
         *ProbeResource(operations.health, operations.waiting).routes(),
         *ClaimResource(operations.claims, shapes).routes(),
     ]
+    if has_websocket:
+        routes += UpgradeResource().routes()
     if admin_mode and pooling:
         routes += _administration(operations)
     for kind in NAMEABLE:

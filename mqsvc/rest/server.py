@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from twisted.internet.interfaces import IReactorTime
+from twisted.internet.protocol import ServerFactory
 
 from mqsvc.rest.answer import new_request_id
 from mqsvc.rest.app import API
+from mqsvc.rest.upgrade import WEBSOCKET, WEBSOCKET_PATH
 from mqsvc.wire import codec
 from mqsvc.wire.http import HTTPFactory
 from mqsvc.wire.http_limits import HTTPLimits, Refusal
 from mqsvc.wire.http_request import LeanRequest
+from mqsvc.wire.http_upgrade import Upgrades
 
 
 class APIServer(HTTPFactory):
     """Serves the API; when the last port is closed, its waiting requests end."""
 
-    def __init__(self, api: API, clock: IReactorTime) -> None:
+    def __init__(self, api: API, clock: IReactorTime, upgrades: Upgrades) -> None:
         limits = HTTPLimits(body_kept=api.largest_body)
-        super().__init__(api.front, limits, clock, _described)
+        super().__init__(api.front, limits, clock, _described, upgrades)
         self._finish_waiting = api.finish
 
     def stopFactory(self) -> None:
@@ -37,6 +42,11 @@ class APIServer(HTTPFactory):
             new_request_id().encode(),
             rest,
         )
+
+
+def upgrades_to(websocket: ServerFactory[Any]) -> Upgrades:
+    """Where clients can go over to WebSocket."""
+    return {(WEBSOCKET_PATH.encode(), WEBSOCKET.encode()): websocket}
 
 
 def _described(status: int, title: str, description: str) -> bytes:

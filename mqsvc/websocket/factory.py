@@ -94,6 +94,7 @@ class WebSocketFactory(WebSocketServerFactory):
     """Connections on whatever port they come.
 
     :ivar connections: those that are open.
+    :ivar is_stopping: whether nobody is let in any more.
     """
 
     # Twisted's declared type does not know Autobahn's protocols.
@@ -115,6 +116,7 @@ class WebSocketFactory(WebSocketServerFactory):
         self.limits = limits
         self.clock = clock
         self.connections: dict[Connection, None] = {}
+        self.is_stopping = False
         self._subscriptions = parts.operations.subscriptions
         self._cleanups = 0
         self._ticking = LoopingCall(self._tick)
@@ -173,6 +175,7 @@ class WebSocketFactory(WebSocketServerFactory):
     def stopFactory(self) -> None:
         """The service stops: let everybody go."""
         super().stopFactory()
+        self.is_stopping = True
         for connection in list(self.connections):
             connection.close(GOING_AWAY)
 

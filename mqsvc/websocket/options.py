@@ -25,6 +25,7 @@ class WebSocketOptions(Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     :ivar max_failed_authentications: of one connection, before it is closed.
     :ivar authentication_time: until a connection must be authenticated, where
         authentication is on.
+    :ivar token_check_interval: until it is asked again whether a token holds.
     :ivar ping_interval: of silence before a ping.
     :ivar ping_timeout: until a ping must be answered, or the connection is dropped.
     :ivar send_timeout: for which a client may take nothing of what is sent to it.
@@ -38,6 +39,7 @@ class WebSocketOptions(Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     max_waiting_requests: Count = 64
     max_failed_authentications: Count = 10
     authentication_time: Count = 30
+    token_check_interval: Count = 60
     ping_interval: Count = 30
     ping_timeout: Count = 10
     send_timeout: Count = 30

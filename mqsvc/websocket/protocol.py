@@ -28,6 +28,8 @@ from mqsvc.websocket.outflow import Outflow
 from mqsvc.websocket.push import Push
 from mqsvc.websocket.session import Session
 from mqsvc.websocket.terms import OLDEST, SCHEME, Terms
+from mqsvc.websocket.validity import Shown
+from mqsvc.websocket.whole_frames import read_whole
 
 if TYPE_CHECKING:
     from mqsvc.websocket.factory import WebSocketFactory
@@ -55,6 +57,8 @@ class Connection(WebSocketServerProtocol):
 
     def onConnect(self, request: ConnectionRequest) -> None:
         """The client asks to open; a page has to come from a known origin."""
+        if self.factory.is_stopping:
+            raise ConnectionDeny(503, "The server stops")
         if not self.factory.allows(request.origin):
             raise ConnectionDeny(403, "Origin not allowed")
 
@@ -74,7 +78,21 @@ class Connection(WebSocketServerProtocol):
     def dataReceived(self, data: bytes) -> None:
         """Bytes came, so somebody is there."""
         self._heard, self._pinged = self.factory.clock.seconds(), None
-        super().dataReceived(data)
+        if self.is_up and not (self.data or self.current_frame or self.inside_message):
+            data = self._read_whole_messages(data)
+        if data:
+            super().dataReceived(data)
+
+    def _read_whole_messages(self, data: bytes) -> bytes:
+        """Take what needs no Autobahn; gives what is left for it."""
+        start, most = 0, self.factory.limits.max_message_size
+        while self.state == self.STATE_OPEN:
+            message = read_whole(data, start, most)
+            if message is None:
+                break
+            start = message.end
+            self.onMessage(message.payload, message.is_binary)
+        return data[start:]
 
     def onMessage(self, payload: bytes, isBinary: bool) -> None:
         """A request came."""
@@ -141,6 +159,7 @@ class Connection(WebSocketServerProtocol):
 
     def _take_identity(self, identity: Identity) -> None:
         """A token was accepted: what another project subscribed to is over."""
+        self._checked = self.factory.clock.seconds()
         for push in self._all_pushes():
             if push.subscription.destination.project != identity.project:
                 self.factory.tidy(self._drop(push))
@@ -154,7 +173,12 @@ class Connection(WebSocketServerProtocol):
 
     def send(self, frame: PreparedMessage) -> None:
         """Send a frame, unless the connection is closing."""
-        if self.is_up and self.state == self.STATE_OPEN:
+        if not self.is_up or self.state != self.STATE_OPEN:
+            return
+        if frame.doNotCompress or self._perMessageCompress is None:
+            # Past Autobahn's log of each write, which costs more than the write.
+            self.transport.write(frame.payloadHybi)
+        else:
             self.sendPreparedMessage(frame)
 
     def _go_on(self) -> None:
@@ -231,6 +255,8 @@ class Connection(WebSocketServerProtocol):
             self.close(closing)
             return
         limits = self.factory.limits
+        if self._session.shown is not None:
+            self._look_after(self._session.shown, now)
         if self._pinged is not None:
             if now - self._pinged >= limits.ping_timeout:
                 self.dropConnection(abort=True)
@@ -247,9 +273,24 @@ class Connection(WebSocketServerProtocol):
             is_late = now - self._opened >= limits.authentication_time
             return NOT_AUTHENTICATED if self._is_unknown and is_late else None
         if identity.expires is not None and identity.expires <= now * 1000:
-            self._session.identity = None
+            self._session.shown = None
             return EXPIRED
         return None
+
+    def _look_after(self, shown: Shown, now: float) -> None:
+        warning = shown.warning(int(now * 1000))
+        if warning is not None:
+            self.send(prepared(*warning))
+        if now - self._checked >= self.factory.limits.token_check_interval:
+            self._checked = now
+            checking = Deferred.fromCoroutine(self._check_again(shown))
+            checking.addErrback(self._give_up)
+
+    async def _check_again(self, shown: Shown) -> None:
+        await shown.check_again(self.factory.service.guard.gate)
+        if shown.identity is None and self._session.shown is shown:
+            self._session.shown = None
+            self.close(EXPIRED)
 
     @property
     def _is_unknown(self) -> bool:

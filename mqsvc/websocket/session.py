@@ -28,6 +28,7 @@ from mqsvc.websocket.closing import NOT_AUTHENTICATED, TOO_MANY_CONNECTIONS, Clo
 from mqsvc.websocket.envelope import Refused, Reply, enveloped, problem
 from mqsvc.websocket.frames import Format, FrameError
 from mqsvc.websocket.schema import QUEUE_KEY, check_authentication
+from mqsvc.websocket.validity import Shown
 
 AUTHENTICATE = "authenticate"
 
@@ -55,7 +56,7 @@ class Service:
 class Session:
     """The requests of one connection.
 
-    :ivar identity: whose the token is that was shown last, if one was accepted.
+    :ivar shown: the token that was accepted last.
     :ivar closing: how the connection is to end, once that is decided.
     :ivar project: whose connection it is; known from the first request on.
     """
@@ -68,17 +69,20 @@ class Session:
         subscriber: Subscriber,
         on_identity: Callable[[Identity], None],
     ) -> None:
-        self.identity: Identity | None = None
+        self.shown: Shown | None = None
         self.closing: Closing | None = None
         self.project: str | None = None
         self._service = service
         self._subscriber = subscriber
         self._on_identity = on_identity
         self._failures = 0
+        self._id = uuid4()
+        self._requests = 0
 
     async def answer(self, payload: bytes, form: Format) -> bytes:
         """The frame that answers a frame; there is one for each."""
         document: Any = None
+        self._requests += 1
         try:
             document = form.decode(payload)
             reply = await self._perform(document, form)
@@ -95,17 +99,21 @@ class Session:
         return form.encode(enveloped(document, reply))
 
     def _unexpected(self) -> Reply:
-        reference = f"req-{uuid4()}"
+        reference = self._request_id()
         self.log.failure("Request {reference} failed", reference=reference)
         text = f"Something went wrong here, see the log for {reference}."
         return Reply(500, {"exception": text, "error": "Unexpected error."})
+
+    def _request_id(self) -> str:
+        """Under which the log knows the request at work."""
+        return f"req-{self._id}-{self._requests}"
 
     async def _perform(self, document: Any, form: Format) -> Reply:
         if not isinstance(document, Mapping):
             raise Refused(400, "Unexpected body type. Expected dict or dict like.")
         name = document.get("action")
         if name == AUTHENTICATE:
-            return await self._authenticate(document)
+            return await self._authenticate(document, form)
         action = self._service.actions.get(name) if isinstance(name, str) else None
         if action is None:
             shown = str(name)[:_LONGEST_NAME]
@@ -121,7 +129,8 @@ class Session:
         target = next((str(v) for k, v in call.body.items() if k.endswith("_name")), "")
         is_patient = bool(call.body.get("wait"))
         asked = Asked(
-            call.caller, action.rule, target, f"req-{uuid4()}", is_patient=is_patient
+            *(call.caller, action.rule, target, self._request_id()),
+            is_patient=is_patient,
         )
         try:
             return await self._service.guard.run(asked, lambda: action.handler(call))
@@ -175,7 +184,12 @@ class Session:
         if self.project is not None:
             self._service.guard.quotas.disconnect(self.project)
 
-    async def _authenticate(self, document: Mapping[str, Any]) -> Reply:
+    @property
+    def identity(self) -> Identity | None:
+        """Whose the token is, as long as it holds."""
+        return None if self.shown is None else self.shown.identity
+
+    async def _authenticate(self, document: Mapping[str, Any], form: Format) -> Reply:
         check_authentication(document)
         gate = self._service.guard.gate
         if gate.authenticator is None:
@@ -189,7 +203,7 @@ class Session:
             return _failed(error.status)
         if identity is None or identity.project is None:
             return self._fail(NotAuthenticated.status)
-        self.identity = identity
+        self.shown = Shown(token, identity, document.get("body"), form)
         self._on_identity(identity)
         return Reply(200, _AUTHENTICATED, hides_request=True)
 

@@ -20,6 +20,7 @@ from twisted.web.resource import IResource, getChildForRequest
 from mqsvc.wire.http_channel import Channel
 from mqsvc.wire.http_limits import Describe, HTTPLimits, Refusal
 from mqsvc.wire.http_request import LeanRequest
+from mqsvc.wire.http_upgrade import Upgrades
 
 SWEEP_SECONDS = 1.0
 """How often connections are looked through for those that took too long."""
@@ -33,6 +34,8 @@ class HTTPFactory(ServerFactory[Channel]):
 
     :param root: renders every request, or is the resource to begin with.
     :param describe: makes the body of an answer when no resource is asked.
+    :param upgrades: what else than HTTP is spoken where; their factories are stopped
+        together with this one.
     :ivar requests_in_flight: requests that are not answered yet.
     """
 
@@ -45,10 +48,12 @@ class HTTPFactory(ServerFactory[Channel]):
         limits: HTTPLimits,
         clock: IReactorTime,
         describe: Describe,
+        upgrades: Upgrades,
     ) -> None:
         self.limits = limits
         self.clock = clock
         self.describe = describe
+        self.upgrades = upgrades
         self.render = _rendering(root) if IResource.providedBy(root) else root
         self.requests_in_flight = 0
         self._channels: set[Channel] = set()
@@ -77,6 +82,8 @@ class HTTPFactory(ServerFactory[Channel]):
     def stopFactory(self) -> None:
         """The last port was closed."""
         self.finish()
+        for upgrade in self.upgrades.values():
+            upgrade.stopFactory()
 
     # Called by connections.
 

@@ -21,7 +21,7 @@ from twisted.internet.interfaces import (
     ITCPTransport,
     IUNIXTransport,
 )
-from twisted.internet.protocol import Protocol, connectionDone
+from twisted.internet.protocol import Protocol, ServerFactory, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -34,6 +34,7 @@ from mqsvc.wire.http_head import (
 )
 from mqsvc.wire.http_limits import Refusal, head_too_large, too_slow
 from mqsvc.wire.http_request import LeanRequest
+from mqsvc.wire.http_upgrade import take_over, wanted_upgrade
 
 if TYPE_CHECKING:
     from mqsvc.wire.http import HTTPFactory
@@ -291,7 +292,12 @@ class Channel(Protocol):
             raise head_too_large(self._limits)
         self._checked = 0
         self._unread = unread[end:]
-        self._begin(Head(unread[start:end], self._limits))
+        head = Head(unread[start:end], self._limits)
+        upgrade = wanted_upgrade(head, self.factory.upgrades)
+        if upgrade is None:
+            self._begin(head)
+        else:
+            self._hand_over(upgrade, unread[start:])
         return True
 
     def _check_beginning(self, raw: bytes) -> None:
@@ -317,6 +323,22 @@ class Channel(Protocol):
         self._body_deadline = self._set_deadline(self._limits.body_time)
         if head.expects_continue and not self._unread:
             self.transport.write(CONTINUE)
+
+    def _hand_over(self, upgrade: ServerFactory[Any], unread: bytes) -> None:
+        """Let another protocol have the connection, from this head on."""
+        if self._has_ended:
+            # A client that sends no more has nothing to say in it.
+            self.hang_up()
+            return
+        protocol = upgrade.buildProtocol(self.transport.getPeer())
+        if protocol is None:
+            raise Refusal(503, "Service unavailable", "Try again later.")
+        self._phase, self._unread, self.deadline = _CLOSING, b"", inf
+        self.transport.unregisterProducer()
+        self._resume_reading()
+        self.factory.closed(self)
+        take_over(protocol, self.transport)
+        protocol.dataReceived(unread)
 
     def _read_body(self, request: LeanRequest, body: Body) -> bool:
         taken = body.read(self._unread)

@@ -172,7 +172,7 @@ def _feed(head: Head, raw: bytes) -> None:
     try:
         HttpRequestParser(head).feed_data(raw)
     except HttpParserUpgrade:
-        # Nothing else is spoken here, and a client that asks gets HTTP/1.1.
+        # Whether something else is spoken is decided by others, see http_upgrade.
         pass
     except HttpParserError as error:
         refused = bad_request(f"This is not HTTP/1.1: {error}.")

@@ -15,7 +15,9 @@ from autobahn.websocket.compress import (
 )
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, DeferredQueue
-from twisted.internet.endpoints import HostnameEndpoint
+from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
+from twisted.internet.interfaces import IStreamClientEndpoint
+from twisted.internet.ssl import Certificate, optionsForClientTLS
 
 CLIENT_ID = "11111111-1111-1111-1111-111111111111"
 PROJECT = "p1"
@@ -105,9 +107,12 @@ def _accept(response: object) -> object:
 
 
 async def connect(
-    url: str, origin: str | None = None, compression: bool = False
+    url: str,
+    origin: str | None = None,
+    compression: bool = False,
+    trusted: Certificate | None = None,
 ) -> Client:
-    """Connect, and wait for the end of the handshake."""
+    """Connect, with TLS if a certificate is trusted, and wait for the handshake."""
     factory = WebSocketClientFactory(url, origin=origin, reactor=reactor)
     factory.protocol = Client
     if compression:
@@ -115,6 +120,9 @@ async def connect(
             perMessageCompressionOffers=[PerMessageDeflateOffer()],
             perMessageCompressionAccept=_accept,
         )
+    endpoint: IStreamClientEndpoint
     endpoint = HostnameEndpoint(reactor, factory.host, factory.port)
+    if trusted is not None:
+        endpoint = wrapClientTLS(optionsForClientTLS("localhost", trusted), endpoint)
     client: Client = await endpoint.connect(factory)
     return await client.opened

@@ -78,6 +78,7 @@ class Tokens:
 class WebSocketTestCase(TestCase):
     """A running service, and clients for it.
 
+    :cvar path: that clients ask for.
     :cvar options: bounds that differ from the defaults.
     :cvar limits: of the operations.
     :cvar quotas: of projects.
@@ -87,6 +88,7 @@ class WebSocketTestCase(TestCase):
     :cvar secret: signs URLs.
     """
 
+    path: ClassVar[str] = "/"
     options: ClassVar[Mapping[str, Any]] = {}
     limits: ClassVar[Limits] = Limits()
     quotas: ClassVar[QuotaLimits] = QuotaLimits()
@@ -105,7 +107,7 @@ class WebSocketTestCase(TestCase):
         self._start_stores()
         self.factory = self._make_factory()
         self.port = self._listen(self.factory)
-        self.url = f"ws://127.0.0.1:{self.port.getHost().port}/"
+        self.url = f"ws://127.0.0.1:{self.port.getHost().port}{self.path}"
         self.addCleanup(self._stop)
 
     def _start_stores(self) -> None:
@@ -139,11 +141,12 @@ class WebSocketTestCase(TestCase):
             self.limits,
             now,
         )
-        guard = Guard(gate, Turns(reactor), self.records.quotas, AuditLog("", now))
+        audit = AuditLog("", now)
+        self.guard = Guard(gate, Turns(reactor), self.records.quotas, audit)
         # The bus is the one that the operations signal on.
         bus = self.operations.bus
         parts = Parts(
-            *(self.operations, self.operations.administration, bus, guard),
+            *(self.operations, self.operations.administration, bus, self.guard),
             *(self.limits, {"resources": {}}, True),
         )
         options = structs.replace(WebSocketOptions(), **self.options)

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from attrs import evolve
+from twisted.internet.defer import Deferred
+
+from mqsvc.access.authentication import Identity
 from mqsvc.access.signed_urls import sign
+from mqsvc.messaging.errors import NotAuthenticated
 from tests.websocket.client import Client
 from tests.websocket.server import WebSocketTestCase
 
@@ -145,6 +150,111 @@ class TokenTests(AuthenticationTestCase):
         self.clock.pump([1] * 30)
         self.assertEqual(4001, (await client.gone)[0])
         self.expect(await other.call("queue_list"), 200)
+
+
+class RevocationTests(AuthenticationTestCase):
+    """Tokens that end before their time."""
+
+    options = {"token_check_interval": 20}  # noqa: RUF012
+
+    async def subscriber(self, token: str) -> Client:
+        """A client with a token that follows a queue."""
+        client = await self.connect()
+        await self.authenticate(client, token)
+        reply = await client.call("subscription_create", {"queue_name": "q"})
+        self.expect(reply, 201)
+        return client
+
+    async def test_revoked(self) -> None:
+        """Who only listens is closed too when the token is revoked; others stay."""
+        client = await self.subscriber("tok-p1")
+        other = await self.subscriber("tok-admin")
+        del self.tokens.known["tok-p1"]
+        self.clock.pump([1] * 19)
+        self.expect(await client.call("queue_list"), 200)
+        self.clock.pump([1] * 2)
+        self.assertEqual((4003, "Authentication expired."), await client.gone)
+        await self.post("q", "x")
+        self.assertEqual("x", (await other.received())["body"])
+
+    async def test_roles_change(self) -> None:
+        """The roles of a token are those that it has now."""
+        client = await self.connect()
+        await self.authenticate(client, "tok-p1")
+        self.expect(await client.call("health"), 403)
+        self.tokens.known["tok-p1"] = self.tokens.known["tok-admin"]
+        self.clock.pump([1] * 21)
+        self.expect(await client.call("health"), 200)
+
+    async def test_other_project(self) -> None:
+        """A token that is for another project now is another one."""
+        client = await self.subscriber("tok-p1")
+        self.tokens.known["tok-p1"] = self.tokens.known["tok-p2"]
+        self.clock.pump([1] * 21)
+        self.assertEqual(4003, (await client.gone)[0])
+
+    async def test_identity_service_away(self) -> None:
+        """While nobody can be asked, what is known of a token holds."""
+        client = await self.subscriber("tok-p1")
+        self.tokens.is_down = True
+        for _ in range(4):
+            self.clock.pump([1] * 20)
+            self.expect(await client.call("queue_list"), 200)
+        self.tokens.is_down = False
+        del self.tokens.known["tok-p1"]
+        self.clock.pump([1] * 21)
+        self.assertEqual(4003, (await client.gone)[0])
+
+    async def test_replaced_meanwhile(self) -> None:
+        """A new token shown while the old one is looked at keeps the connection."""
+        client, answers = await self.subscriber("tok-p1"), []
+        identify = self.tokens.identify
+
+        async def slow(token: str) -> Identity:
+            if token != "tok-p1":
+                return await identify(token)
+            answers.append(Deferred())
+            return await answers[-1]
+
+        self.tokens.identify = slow
+        self.clock.pump([1] * 21)
+        await self.authenticate(client, "tok-admin")
+        answers[0].errback(NotAuthenticated())
+        self.expect(await client.call("health"), 200)
+
+    async def test_warning(self) -> None:
+        """Who asks for it is told once that the token ends, in the form of asking."""
+        for binary in (False, True):
+            self.tokens.known["tok"] = evolve(
+                self.tokens.known["tok-p1"],
+                expires=int(self.clock.seconds() + 15) * 1000,
+            )
+            client = await self.connect()
+            shown = {"X-Auth-Token": "tok"}
+            wanted = {"warn_before": 10}
+            options = {"headers": shown, "binary": binary}
+            self.expect(await client.call("authenticate", wanted, **options), 200)
+            self.clock.pump([1] * 7)
+            warning = {"Message_Type": "AuthenticationExpires", "body": None}
+            self.assertEqual(
+                ({**warning, "expires_in": 10}, binary), await client.frame()
+            )
+            self.expect(await client.call("queue_list"), 200)
+            self.clock.pump([1] * 9)
+            self.assertEqual(4003, (await client.gone)[0])
+
+    async def test_no_warning(self) -> None:
+        """What is no span asks for nothing, as ever."""
+        for body in (None, {}, "x", [], {"warn_before": "x"}, {"warn_before": True}):
+            self.tokens.known["tok"] = evolve(
+                self.tokens.known["tok-p1"],
+                expires=int(self.clock.seconds() + 3) * 1000,
+            )
+            client = await self.connect()
+            shown = {"headers": {"X-Auth-Token": "tok"}}
+            self.expect(await client.call("authenticate", body, **shown), 200)
+            self.clock.pump([1] * 2)
+            self.expect(await client.call("queue_list"), 200)
 
 
 class FailureTests(AuthenticationTestCase):

@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import os
-from typing import Any
 
-from autobahn.twisted.resource import WebSocketResource
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
-from twisted.internet.interfaces import IListeningPort
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
-from twisted.web.resource import Resource
-from twisted.web.server import Site
 
 from tests.websocket.server import WebSocketTestCase
 
@@ -48,13 +43,14 @@ class RawHandshake(Protocol):
         self.gone.callback(None)
 
 
-class HandshakeTests(WebSocketTestCase):
-    """How a connection begins."""
+class HandshakeTestCase(WebSocketTestCase):
+    """Handshakes as bytes."""
 
     options = {"allowed_origins": ("https://app.example.org",)}  # noqa: RUF012
 
-    async def head(self, *lines: str, path: str = "/", upgrade: bool = True) -> str:
+    async def head(self, *lines: str, path: str = "", upgrade: bool = True) -> str:
         """The head of the answer to a handshake with more headers."""
+        path = path or self.path
         wanted = ["Connection: Upgrade", "Upgrade: websocket"] if upgrade else []
         fixed = [f"Sec-WebSocket-Key: {KEY}", "Sec-WebSocket-Version: 13"]
         head = [f"GET {path} HTTP/1.1", "Host: localhost", *wanted, *fixed, *lines]
@@ -66,12 +62,26 @@ class HandshakeTests(WebSocketTestCase):
         await raw.gone
         return answer.decode()
 
+
+class OwnPortTests(HandshakeTestCase):
+    """On a port where nothing else is spoken."""
+
     async def test_any_path(self) -> None:
         """Any path leads here, and the server does not say what it is."""
         for path in ("/", "/v2/anything?x=1"):
             head = await self.head(path=path)
             self.assertTrue(head.startswith("HTTP/1.1 101 "), head)
             self.assertNotIn("Server:", head)
+
+    async def test_no_upgrade(self) -> None:
+        """Who does not ask for a WebSocket is told to; nothing redirects."""
+        for path in ("/", "/?redirect=http%3A%2F%2Fevil.example%2F"):
+            head = await self.head(path=path, upgrade=False)
+            self.assertTrue(head.startswith("HTTP/1.1 426 "), head)
+
+
+class HandshakeTests(HandshakeTestCase):
+    """How a connection begins."""
 
     async def test_origins(self) -> None:
         """A page must come from an origin of the list; a program has none."""
@@ -86,12 +96,6 @@ class HandshakeTests(WebSocketTestCase):
             head = await self.head(f"Origin: {origin}")
             self.assertTrue(head.startswith(f"HTTP/1.1 {status} "), head)
 
-    async def test_no_upgrade(self) -> None:
-        """Who does not ask for a WebSocket is told to; nothing redirects."""
-        for path in ("/", "/?redirect=http%3A%2F%2Fevil.example%2F"):
-            head = await self.head(path=path, upgrade=False)
-            self.assertTrue(head.startswith("HTTP/1.1 426 "), head)
-
     async def test_subprotocols(self) -> None:
         """No subprotocol is spoken."""
         head = await self.head("Sec-WebSocket-Protocol: zaqar, wamp.2.json")
@@ -103,25 +107,6 @@ class HandshakeTests(WebSocketTestCase):
         offer = "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits"
         head = await self.head(offer)
         self.assertIn("permessage-deflate", head)
-
-
-class MountedTests(WebSocketTestCase):
-    """On a port of HTTP."""
-
-    def _listen(self, factory: Any) -> IListeningPort:
-        root, v2 = Resource(), Resource()
-        root.putChild(b"v2", v2)
-        v2.putChild(b"ws", WebSocketResource(factory))
-        return super()._listen(Site(root))
-
-    async def test_mounted(self) -> None:
-        """Under a path of a web server requests and pushes work as elsewhere."""
-        self.url += "v2/ws"
-        client = await self.connect()
-        reply = await client.call("subscription_create", {"queue_name": "q"})
-        self.expect(reply, 201)
-        await self.post("q", "x")
-        self.assertEqual("x", (await client.received())["body"])
 
 
 class CompressionTests(WebSocketTestCase):

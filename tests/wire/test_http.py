@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from typing import Any
+from types import MappingProxyType
+from typing import Any, ClassVar
 
 from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred
@@ -24,6 +25,7 @@ from mqsvc.wire.http import HTTPFactory
 from mqsvc.wire.http_channel import Channel
 from mqsvc.wire.http_limits import HTTPLimits
 from mqsvc.wire.http_request import LeanRequest
+from mqsvc.wire.http_upgrade import Upgrades
 
 EPOCH = 1_800_000_000
 DATE = b"Fri, 15 Jan 2027 08:00:00 GMT"
@@ -80,13 +82,20 @@ class Connection:
 
 
 class WireTestCase(SynchronousTestCase):
-    """A server in memory."""
+    """A server in memory.
+
+    :cvar upgrades: what it speaks beside HTTP.
+    """
+
+    upgrades: ClassVar[Upgrades] = MappingProxyType({})
 
     def serve(self, root: Any, **limits: Any) -> None:
         """Make the server."""
         self.clock = Clock()
         self.clock.advance(EPOCH)
-        self.factory = HTTPFactory(root, HTTPLimits(**limits), self.clock, describe)
+        self.factory = HTTPFactory(
+            root, HTTPLimits(**limits), self.clock, describe, self.upgrades
+        )
 
     def connect(self) -> Connection:
         """A connection, gone when the test is over."""

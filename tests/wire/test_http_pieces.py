@@ -77,7 +77,7 @@ class Server:
     def __init__(self, is_prompt: bool) -> None:
         self.clock = Clock()
         limits = HTTPLimits(head=2000, line=1000, body=1000, dropped=1000)
-        self.factory = HTTPFactory(self.render, limits, self.clock, describe)
+        self.factory = HTTPFactory(self.render, limits, self.clock, describe, {})
         self.seen: list[tuple[Any, ...]] = []
         self.waiting: list[LeanRequest] = []
         self._is_prompt = is_prompt

@@ -44,7 +44,7 @@ class Watched(HTTPFactory):
     """A server of which a test sees when something happens."""
 
     def __init__(self, root: Any, limits: HTTPLimits) -> None:
-        super().__init__(root, limits, reactor, describe)
+        super().__init__(root, limits, reactor, describe, {})
         self.all_gone: Deferred[None] | None = None
 
     def closed(self, channel: Channel) -> None:

@@ -1,0 +1,38 @@
+"""Connections that go on in another protocol than HTTP (RFC 9110, 7.8)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from twisted.internet.interfaces import IProtocol
+from twisted.internet.protocol import ServerFactory
+from twisted.protocols.policies import ProtocolWrapper
+
+from mqsvc.wire.http_head import Head
+
+Upgrades = Mapping[tuple[bytes, bytes], ServerFactory[Any]]
+"""By path, and by name of the protocol in small letters: who speaks it there."""
+
+
+def wanted_upgrade(head: Head, upgrades: Upgrades) -> ServerFactory[Any] | None:
+    """Who is to take over after this head; none when it asks for nothing there is."""
+    names = head.known.get(b"upgrade")
+    if names is None or head.length != 0 or head.method != b"GET" or not head.is_1_1:
+        return None
+    path = head.target.partition(b"?")[0]
+    for name in names.lower().split(b","):
+        found = upgrades.get((path, name.strip()))
+        if found is not None:
+            return found
+    return None
+
+
+def take_over(protocol: IProtocol, transport: Any) -> None:
+    """Let a protocol have a transport that belonged to another one."""
+    if isinstance(transport, ProtocolWrapper):
+        # TLS, which hands on what it has decrypted.
+        transport.wrappedProtocol = protocol
+    else:
+        transport.protocol = protocol
+    protocol.makeConnection(transport)
