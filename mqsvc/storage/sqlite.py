@@ -17,7 +17,6 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from attrs import frozen
 from twisted.internet.defer import Deferred, fail, succeed
-from twisted.internet.interfaces import IReactorFromThreads
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -149,7 +148,7 @@ class _JobThread:
 
     log = Logger()
 
-    def __init__(self, path: str, reactor: IReactorFromThreads) -> None:
+    def __init__(self, path: str, reactor: Any) -> None:
         self._path = path
         self._reactor = reactor
         self._calls: SimpleQueue[_Call[Any] | None] = SimpleQueue()
