@@ -24,6 +24,10 @@ class Audience:
         self._now = now
         self._knowledge: Knowledge[bool] = Knowledge(bus, "audience")
 
+    def is_known_silent(self, destination: Destination) -> bool:
+        """Whether it is known, without asking, that there is no subscription."""
+        return self._knowledge.get(destination) is False
+
     async def listens(self, destination: Destination) -> bool:
         """Whether there may be a subscription."""
         known = self._knowledge.get(destination)

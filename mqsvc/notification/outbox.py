@@ -49,7 +49,11 @@ class Outbox(Stage):
         also: Posting | None = None,
     ) -> Deferred[list[str]]:
         """Append messages, and the entry that tells of them."""
-        if destination.kind not in NAMEABLE or also is not None:
+        if (
+            destination.kind not in NAMEABLE
+            or also is not None
+            or self._audience.is_known_silent(destination)
+        ):
             return super().post(destination, messages, client_id, now, also)
         return Deferred.fromCoroutine(self._post(destination, messages, client_id, now))
 

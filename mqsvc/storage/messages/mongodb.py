@@ -7,7 +7,6 @@ method becomes a look there, or a part of a step.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from random import SystemRandom
 from typing import Any, TypeVar
 
 from twisted.application.service import Service
@@ -15,6 +14,7 @@ from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.interfaces import IReactorTime
 from zope.interface import implementer
 
+from mqsvc.entropy import random_bits
 from mqsvc.messaging.errors import ClaimDoesNotExist, StoreUnavailable
 from mqsvc.messaging.model import (
     Claim,
@@ -55,7 +55,7 @@ def open_mongodb_messages(uri: str, reactor: IReactorTime) -> MongoMessageStore:
         answers only shows when the store is used.
     """
     client = MongoClient(read_uri(uri), INDEXES, reactor)
-    return MongoMessageStore(client, reactor, SystemRandom().getrandbits)
+    return MongoMessageStore(client, reactor, random_bits)
 
 
 @implementer(IMessageStore)

@@ -7,7 +7,6 @@ makes their parameters and reads their answers.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from random import SystemRandom
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote
 
@@ -16,6 +15,7 @@ from twisted.application.service import Service
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
+from mqsvc.entropy import random_bits
 from mqsvc.messaging.errors import (
     ClaimDoesNotExist,
     MessageIsClaimed,
@@ -60,9 +60,7 @@ def open_redis_messages(uri: str, reactor: Any) -> RedisMessageStore:
     """
     address = parse_address(uri)
     connection = _connection_class()(address, reactor)
-    return RedisMessageStore(
-        Scripts(connection), address.prefix, SystemRandom().getrandbits
-    )
+    return RedisMessageStore(Scripts(connection), address.prefix, random_bits)
 
 
 def _connection_class() -> type[RedisConnection]:

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Collection, Sequence
-from random import SystemRandom
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.interfaces import IReactorFromThreads
 from zope.interface import implementer
 
+from mqsvc.entropy import random_bits
 from mqsvc.messaging.model import (
     Claim,
     Claimed,
@@ -47,9 +47,7 @@ def prepare(path: str) -> None:
 def open_sqlite_messages(path: str, reactor: IReactorFromThreads) -> SQLiteMessageStore:
     """A store on a file that is ready to be started; blocking, like :func:`prepare`."""
     prepare(path)
-    return SQLiteMessageStore(
-        Writer(path, reactor), Reader(path, reactor), SystemRandom().getrandbits
-    )
+    return SQLiteMessageStore(Writer(path, reactor), Reader(path, reactor), random_bits)
 
 
 @implementer(IMessageStore)
