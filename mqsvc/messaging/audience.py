@@ -12,8 +12,15 @@ from mqsvc.messaging.model import Destination
 from mqsvc.storage.interfaces import IManagementStore
 
 
+CONNECTION = "websocket:"
+"""How the subscriber of an open connection begins: it follows by itself."""
+
+LOOKED_AT = 20
+"""Subscriptions looked at for one that is no connection; beyond them one is likely."""
+
+
 class Audience:
-    """Remembers which destinations have subscriptions.
+    """Remembers which destinations have subscribers that must be told.
 
     One whose last subscription expired may still count as subscribed to: whoever
     looks for the subscriptions then finds none.
@@ -25,11 +32,11 @@ class Audience:
         self._knowledge: Knowledge[bool] = Knowledge(bus, "audience")
 
     def is_known_silent(self, destination: Destination) -> bool:
-        """Whether it is known, without asking, that there is no subscription."""
+        """Whether it is known, without asking, that nobody must be told."""
         return self._knowledge.get(destination) is False
 
     async def listens(self, destination: Destination) -> bool:
-        """Whether there may be a subscription."""
+        """Whether there may be somebody who must be told."""
         known = self._knowledge.get(destination)
         if known is not None:
             return known
@@ -40,4 +47,7 @@ class Audience:
         self._knowledge.forget(destination)
 
     async def _look(self, destination: Destination) -> bool:
-        return bool(await self._store.subscriptions(destination, 1, "", self._now()))
+        page = await self._store.subscriptions(destination, LOOKED_AT, "", self._now())
+        return len(page) == LOOKED_AT or any(
+            not subscription.subscriber.startswith(CONNECTION) for subscription in page
+        )
