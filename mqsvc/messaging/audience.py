@@ -11,7 +11,6 @@ from mqsvc.clock import Now
 from mqsvc.messaging.model import Destination
 from mqsvc.storage.interfaces import IManagementStore
 
-
 CONNECTION = "websocket:"
 """How the subscriber of an open connection begins: it follows by itself."""
 
