@@ -155,7 +155,7 @@ class OptionsTests(SynchronousTestCase):
             (["--http"], "option --http requires argument"),
             (["--set", "x=1"], "--set: there is no option 'x'"),
             (["--workers", "x"], "--workers: workers: expected a whole number"),
-            (["--workers", "2"], "--workers: workers: several processes are not"),
+            (["--workers", "0"], "--workers: workers: expected a whole number"),
             (["--data-dir="], "--data-dir: data_dir: expected a text that is not"),
             (["--config", "/nowhere"], "/nowhere: cannot be read: No such file"),
         ):
