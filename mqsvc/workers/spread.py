@@ -173,7 +173,7 @@ class SharedPort(tcp.Port):
     def doRead(self) -> None:
         """There is a connection to be taken."""
         lead = self.seat.lead(self._connections)
-        if not self._was_patient and lead > self._connections // 8:
+        if not self._was_patient and lead > self._connections // 16:
             self._was_patient = True
             self.stopReading()
             self._pause = self.reactor.callLater(PATIENCE_SECONDS, self._go_on)
