@@ -15,7 +15,6 @@ from twisted.internet.interfaces import IProcessTransport
 from twisted.internet.protocol import ProcessProtocol
 from twisted.python.failure import Failure
 
-import mqsvc
 from mqsvc.workers.assignment import Assignment
 from mqsvc.workers.lines import Lines
 
@@ -96,7 +95,7 @@ def command(*words: str) -> list[str]:
 
 def environment() -> dict[str, str]:
     """That of this process, in which a worker finds the same program."""
-    here = str(Path(mqsvc.__file__).parent.parent)
+    here = str(Path(__file__).parents[2])
     path = os.environ.get("PYTHONPATH")
     return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [here, path]))}
 
