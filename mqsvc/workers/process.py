@@ -104,5 +104,5 @@ def _in_words(reason: BaseException | None) -> str:
     if isinstance(reason, ProcessTerminated):
         if reason.signal is not None:
             return f"signal {reason.signal}"
-        return f"exit status {reason.status}"
+        return f"exit status {reason.exitCode}"
     return "it stopped by itself"

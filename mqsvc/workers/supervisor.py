@@ -39,16 +39,23 @@ CHECK = "check"
 log = Logger()
 
 
-def make_supervisor(settings: Settings, reactor: Any) -> Supervisor:
+AtNextSignal = Callable[[Callable[[], None]], None]
+"""Has a function called when this process gets a further signal to end."""
+
+
+def make_supervisor(
+    settings: Settings, reactor: Any, at_next_signal: AtNextSignal = at_next_signal
+) -> Supervisor:
     """Check everything that a worker will need; nothing runs yet.
 
+    :param at_next_signal: for the workers that do not stop in time.
     :raise ConfigError: an option or a store cannot be used.
     """
     sockets = _sockets(settings, reactor)
     # twistd may change its directory between here and the start.
     directory = DataDirectory(os.path.abspath(settings.data_dir))
     directory.acquire()
-    supervisor = Supervisor(settings, directory, sockets, reactor)
+    supervisor = Supervisor(settings, directory, sockets, reactor, at_next_signal)
     try:
         _check(supervisor.assignment(0, directory.lock))
     except BaseException:
@@ -91,7 +98,7 @@ class Supervisor(Ordered):
         directory: DataDirectory,
         sockets: Sequence[BoundSocket],
         reactor: Any,
-        at_next_signal: Callable[[Callable[[], None]], None] = at_next_signal,
+        at_next_signal: AtNextSignal,
     ) -> None:
         super().__init__()
         self._settings = settings
