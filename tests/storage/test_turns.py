@@ -25,6 +25,24 @@ with SharedTurn(sys.argv[1]):
 PATIENCE = 60
 
 
+def wait_until_taken(path: str) -> None:
+    """Return when somebody has the lock on a file."""
+    pause = Event()
+    with open(path, "rb") as lock:
+        while is_free(lock.fileno()):
+            pause.wait(0.001)
+
+
+def is_free(lock: int) -> bool:
+    """Whether nobody has a lock."""
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    fcntl.flock(lock, fcntl.LOCK_UN)
+    return True
+
+
 class SharedTurnTests(SynchronousTestCase):
     """Locks beside a file; two in one process are as good as two processes."""
 
@@ -49,20 +67,8 @@ class SharedTurnTests(SynchronousTestCase):
 
         thread = Thread(target=write)
         thread.start()
-        pause = Event()
-        with open(f"{self.path}-next", "rb") as following:
-            while self.is_free(following.fileno()):
-                pause.wait(0.001)
+        wait_until_taken(f"{self.path}-next")
         return thread
-
-    def is_free(self, lock: int) -> bool:
-        """Whether nobody has a lock."""
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        fcntl.flock(lock, fcntl.LOCK_UN)
-        return True
 
     def test_one_at_a_time(self) -> None:
         """Who wants a turn waits until the other one has had his."""
