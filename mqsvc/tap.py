@@ -220,9 +220,8 @@ def make_root(
         endpoint = means.endpoint(reactor, "websocket", settings.websocket)
         listeners.append(_own_port(settings, endpoint, websocket, clock))
     both = (backends.management, messages)
-    sweeper = Sweeper(both, clock)
-    services = [*both, *connected.services, sweeper, notifying.dispatcher]
-    services += [*operations.services, *gated.services]
+    running = (*connected.services, Sweeper(both, clock), notifying.dispatcher)
+    services = [*both, *running, *operations.services, *gated.services]
     return Root(means.directory, services, listeners)
 
 

@@ -18,6 +18,7 @@ from tests.integration.processes import (
     children,
     connections,
     connections_to_each,
+    is_alive,
     sockets,
     wait_until,
 )
@@ -193,6 +194,14 @@ class ServingTests(SynchronousTestCase):
         self.assertGreater(sum(client.unanswered for client in clients), 0)
         self.assertTrue(set(self.workers).isdisjoint(workers(self.server)))
 
+    def test_told_to_stop(self) -> None:
+        """A worker that is told to stop is replaced, so they can be renewed in turn."""
+        os.kill(self.workers[0], signal.SIGTERM)
+        wait_until(
+            lambda: self.workers[0] not in workers(self.server), "it was replaced"
+        )
+        self.assertIn(self.workers[1], listening(self.server))
+
     def events(self, clients: list[Client]) -> list[Event]:
         """All that clients have noted."""
         return [event for client in clients for event in list(client.journal)]
@@ -258,13 +267,4 @@ class StoppingTests(SynchronousTestCase):
         """Workers whose supervisor was killed do not stay behind."""
         self.server.kill()
         self.wait_for_all()
-        self.server.start()
-        self.assertTrue(set(self.workers).isdisjoint(listening(self.server)))
-
-    def test_worker_told_to_stop(self) -> None:
-        """A worker that is told to stop is replaced, so they can be renewed in turn."""
-        os.kill(self.workers[0], signal.SIGTERM)
-        wait_until(
-            lambda: self.workers[0] not in workers(self.server), "it was replaced"
-        )
-        self.assertIn(self.workers[1], listening(self.server))
+        self.assertEqual([], [each for each in self.workers if is_alive(each)])
