@@ -267,4 +267,4 @@ class StoppingTests(SynchronousTestCase):
         """Workers whose supervisor was killed do not stay behind."""
         self.server.kill()
         self.wait_for_all()
-        self.assertEqual([], [each for each in self.workers if is_alive(each)])
+        wait_until(lambda: not any(map(is_alive, self.workers)), "workers ended")
