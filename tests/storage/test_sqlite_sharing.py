@@ -11,6 +11,7 @@ from typing import Any
 
 from twisted.internet import reactor
 from twisted.internet.defer import gatherResults
+from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
 from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import TestCase
@@ -56,6 +57,8 @@ class WriterTests(TestCase):
             answers = [writer.run(insert(1))]
             await deferToThread(wait_until_taken, f"{self.path}-next")
             answers += [writer.run(insert(n)) for n in (2, 3)]
+            # Jobs come to the thread at the end of a turn of the reactor.
+            await deferLater(reactor, 0)
             self.assertEqual([], trace.statements)
         self.assertEqual([1, 2, 3], await gatherResults(answers))
         self.assertEqual(1, trace.count("COMMIT"))
