@@ -17,13 +17,15 @@ from mqsvc.workers.spread import Counts, Seat
 class Means:
     """Those of a lone process.
 
+    :param lock: the descriptor of the directory's lock, if another process took it.
     :ivar place: among the workers of a server; a lone process has none.
     """
 
-    place: Place | None = None
-
-    def __init__(self, data_dir: str, lock: int | None = None) -> None:
+    def __init__(
+        self, data_dir: str, lock: int | None = None, place: Place | None = None
+    ) -> None:
         self.directory = DataDirectory(os.path.abspath(data_dir), lock)
+        self.place = place
 
     @property
     def is_shared(self) -> bool:
@@ -44,10 +46,10 @@ class InheritedMeans(Means):
     """Those of a worker."""
 
     def __init__(self, assignment: Assignment) -> None:
-        super().__init__(assignment.data_dir, assignment.lock)
-        self._place = assignment.place
         # Nobody else is there while it is only looked whether this one could be.
-        self.place = assignment.place if assignment.sockets else None
+        place = assignment.place if assignment.sockets else None
+        super().__init__(assignment.data_dir, assignment.lock, place)
+        self._place = assignment.place
         self._sockets = assignment.sockets
         os.set_inheritable(assignment.lock, False)
 
