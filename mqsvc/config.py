@@ -278,7 +278,6 @@ def load(
         values[entry.option.name] = _converted(entry)
     settings = msgspec.convert(_nested(values), Settings)
     settings = structs.replace(settings, **{FREE: free})
-    _check_available(settings, given)
     _check_authentication(settings, given)
     _check_pairs(settings, given)
     return settings
@@ -435,14 +434,6 @@ def _nested(values: Mapping[str, Any]) -> dict[str, Any]:
         group, _, option = name.rpartition(".")
         (tree.setdefault(group, {}) if group else tree)[option] = value
     return tree
-
-
-def _check_available(settings: Settings, given: Mapping[str, Given]) -> None:
-    if settings.workers > 1:
-        raise ConfigError(
-            f"{given['workers'].origin}: workers: several processes are not available "
-            "in this version; leave it at 1"
-        )
 
 
 def _check_authentication(settings: Settings, given: Mapping[str, Given]) -> None:

@@ -72,17 +72,21 @@ class DataDirectory(Service):
 
     The lock belongs to the open file, not to the process: it passes to the process
     that twistd forks as a daemon, and ends with the last one that has the file open.
+
+    :param lock: the descriptor of the lock, where another process took it for this one.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, lock: int | None = None) -> None:
         self.path = path
-        self._lock: int | None = None
+        self._lock = lock
 
     def acquire(self) -> None:
         """Make the directory where it is missing, and lock it.
 
         :raise ConfigError: it cannot be used, or another process has it.
         """
+        if self._lock is not None:
+            return
         try:
             _make_directory(self.path)
             path = os.path.join(self.path, "lock")
@@ -99,6 +103,13 @@ class DataDirectory(Service):
                 "one, or name another directory with --data-dir"
             ) from error
         self._lock = lock
+
+    @property
+    def lock(self) -> int:
+        """The descriptor of the lock, once it is taken."""
+        if self._lock is None:
+            raise RuntimeError("acquire the directory first")
+        return self._lock
 
     def release(self) -> None:
         """Let another process have the directory."""
@@ -140,11 +151,16 @@ class Listener(Service):
         self._port: IListeningPort | None = None
 
     @property
-    def address(self) -> IAddress:
-        """Where it listens; with port 0, the port that was found."""
+    def port(self) -> IListeningPort:
+        """What listens."""
         if self._port is None:
             raise RuntimeError("a listener has no address before it is started")
-        return self._port.getHost()
+        return self._port
+
+    @property
+    def address(self) -> IAddress:
+        """Where it listens; with port 0, the port that was found."""
+        return self.port.getHost()
 
     def privilegedStartService(self) -> None:
         """Bind, while the process may still bind low ports.
@@ -199,7 +215,25 @@ class Listener(Service):
         return Deferred.fromCoroutine(self._stop())
 
 
-class Root(MultiService):
+class Ordered(MultiService):
+    """Services that stop one after the other, those started last first."""
+
+    async def _stop(self) -> None:
+        for service in reversed(list(self)):
+            with log.failuresHandled("stopping {service}", service=service):
+                await maybeDeferred(service.stopService)
+
+    def stopService(self) -> Deferred[None]:
+        """Stop one service after the other.
+
+        :return: fires when all are stopped; a failure of one is logged and does not
+            keep the others running.
+        """
+        Service.stopService(self)
+        return Deferred.fromCoroutine(self._stop())
+
+
+class Root(Ordered):
     """The service that the process is; it is started once.
 
     :param services: stores and what works on them, in the order of starting.
@@ -235,20 +269,6 @@ class Root(MultiService):
             directory=self._directory.path,
         )
         self.started.callback(None)
-
-    async def _stop(self) -> None:
-        for service in reversed(list(self)):
-            with log.failuresHandled("stopping {service}", service=service):
-                await maybeDeferred(service.stopService)
-
-    def stopService(self) -> Deferred[None]:
-        """Stop one service after the other, those started last first.
-
-        :return: fires when all are stopped; a failure of one is logged and does not
-            keep the others running.
-        """
-        Service.stopService(self)
-        return Deferred.fromCoroutine(self._stop())
 
 
 def _make_directory(path: str) -> None:

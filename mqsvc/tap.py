@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from attrs import frozen
 from msgspec import structs
 from twisted.application.service import IService
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.interfaces import IReactorTime, IStreamServerEndpoint
 from twisted.logger import Logger
 from twisted.python import usage
 
@@ -20,14 +20,13 @@ from mqsvc.access.audit import AuditLog
 from mqsvc.access.guard import Guard
 from mqsvc.access.turns import Turns
 from mqsvc.bus import Bus
-from mqsvc.bus.board import Place
 from mqsvc.clock import milliseconds
 from mqsvc.config import ConfigError, Settings, load
 from mqsvc.links.opening import make_bus
 from mqsvc.messaging.operations import Operations
 from mqsvc.notification.forwarding import Forwarding
 from mqsvc.notifying import Notifying, make_notifying
-from mqsvc.service import DataDirectory, Listener, Root, parse_endpoint
+from mqsvc.service import Listener, Root
 from mqsvc.storage.encryption import Encryption
 from mqsvc.storage.interfaces import IMessageStore
 from mqsvc.storage.open import StoreOpenError
@@ -35,6 +34,8 @@ from mqsvc.storage.plugins import with_stages
 from mqsvc.storage.sealing import Keys, parse_keys
 from mqsvc.storage.sweeper import Sweeper
 from mqsvc.wiring import Backends, make_gate, open_backends
+from mqsvc.workers.means import Means
+from mqsvc.workers.supervisor import make_supervisor
 
 if TYPE_CHECKING:
     from mqsvc.websocket.factory import WebSocketFactory
@@ -85,7 +86,7 @@ class Options(usage.Options):
         self._overrides.append(f"--websocket={endpoint}")
 
     def opt_workers(self, number: str) -> None:
-        """How many processes; this version runs as one."""
+        """How many processes serve; above 1 this one only looks after them."""
         self._overrides.append(f"--workers={number}")
 
     def opt_set(self, override: str) -> None:
@@ -132,11 +133,18 @@ def makeService(options: Options) -> IService:
     from twisted.internet import reactor  # noqa: PLC0415
 
     try:
+        if options.settings.workers > 1:
+            return make_supervisor(options.settings, reactor)
         root = make_root(options.settings, reactor)
     except (ConfigError, StoreOpenError) as error:
         raise SystemExit(f"mqsvc: {error}") from error
-    root.started.addCallback(lambda _: reactor.callLater(1, _settle))
+    settle_after_start(root, reactor)
     return root
+
+
+def settle_after_start(root: Root, reactor: IReactorTime) -> None:
+    """Do what is best done when all that was made for the start is there."""
+    root.started.addCallback(lambda _: reactor.callLater(1, _settle))
 
 
 def _settle() -> None:
@@ -152,13 +160,12 @@ def make_root(
     settings: Settings,
     reactor: Any,
     clock: IReactorTime | None = None,
-    place: Place | None = None,
+    means: Means | None = None,
 ) -> Root:
     """Wire one process, from the stores up to the listener; nothing runs yet.
 
     :param clock: the time of the service, by default the reactor's.
-    :param place: of one of several workers, whose board is there already; by default
-        the process is a server by itself.
+    :param means: what a worker was given, by default nothing.
     :raise ConfigError: an option cannot be used on this machine.
     :raise StoreOpenError: a store cannot be opened.
     """
@@ -171,12 +178,12 @@ def make_root(
     clock = reactor if clock is None else clock
     keys = parse_keys(settings.encryption.keys)
     # twistd may change its directory between here and the start.
-    directory = DataDirectory(os.path.abspath(settings.data_dir))
+    means = Means(settings.data_dir) if means is None else means
     is_ours = settings.http_server == "llhttp"
-    endpoint = parse_endpoint(reactor, "http", settings.http)
+    endpoint = means.endpoint(reactor, "http", settings.http)
     gated = make_gate(settings, reactor, clock)
-    connected = make_bus(settings, place, reactor)
-    opened = _open_in(directory, settings, keys, reactor, clock, connected.bus)
+    connected = make_bus(settings, means.place, reactor)
+    opened = _open_in(means, settings, keys, reactor, clock, connected.bus)
     backends, messages, notifying = opened.backends, opened.messages, opened.notifying
     audit = AuditLog(settings.audit_log, milliseconds(clock))
     guard = Guard(gated.gate, Turns(reactor), backends.records.quotas, audit)
@@ -210,19 +217,21 @@ def make_root(
         )
     ]
     if settings.websocket:
-        listeners.append(_own_port(settings, websocket, reactor, clock))
+        endpoint = means.endpoint(reactor, "websocket", settings.websocket)
+        listeners.append(_own_port(settings, endpoint, websocket, clock))
     both = (backends.management, messages)
-    sweeper = Sweeper(both, clock)
-    services = [*both, *connected.services, sweeper, notifying.dispatcher]
-    services += [*operations.services, *gated.services]
-    return Root(directory, services, listeners)
+    running = (*connected.services, Sweeper(both, clock), notifying.dispatcher)
+    services = [*both, *running, *operations.services, *gated.services]
+    return Root(means.directory, services, listeners)
 
 
 def _own_port(
-    settings: Settings, websocket: WebSocketFactory, reactor: Any, clock: IReactorTime
+    settings: Settings,
+    endpoint: IStreamServerEndpoint,
+    websocket: WebSocketFactory,
+    clock: IReactorTime,
 ) -> Listener:
     """What takes connections for nothing but WebSocket."""
-    endpoint = parse_endpoint(reactor, "websocket", settings.websocket)
     return Listener(
         *(settings.websocket, endpoint, websocket, websocket.in_flight, clock),
         stays_here=_stays_here(settings),
@@ -271,7 +280,7 @@ class Opened:
 
 
 def _open_in(
-    directory: DataDirectory,
+    means: Means,
     settings: Settings,
     keys: Keys,
     reactor: Any,
@@ -279,16 +288,16 @@ def _open_in(
     bus: Bus,
 ) -> Opened:
     # Opening migrates what is stored, which no other process may be using.
-    directory.acquire()
+    means.directory.acquire()
     try:
-        return _opened(directory, settings, keys, reactor, clock, bus)
+        return _opened(means, settings, keys, reactor, clock, bus)
     except BaseException:
-        directory.release()
+        means.directory.release()
         raise
 
 
 def _opened(
-    directory: DataDirectory,
+    means: Means,
     settings: Settings,
     keys: Keys,
     reactor: Any,
@@ -296,7 +305,9 @@ def _opened(
     bus: Bus,
 ) -> Opened:
     """The stores, and in front of them encryption, outbox and message filters."""
-    backends = open_backends(settings, directory.path, reactor, clock, bus)
+    backends = open_backends(
+        settings, means.directory.path, reactor, clock, bus, shared=means.is_shared
+    )
     sealed = Encryption(backends.messages, keys)
     notifying = make_notifying(settings, backends, sealed, reactor, clock)
     pipeline, tables = settings.storage.message_pipeline, settings.stages.by_name

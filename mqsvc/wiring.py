@@ -52,16 +52,22 @@ class Backends:
 
 
 def open_backends(
-    settings: Settings, directory: str, reactor: Any, clock: IReactorTime, bus: Bus
+    settings: Settings,
+    directory: str,
+    reactor: Any,
+    clock: IReactorTime,
+    bus: Bus,
+    shared: bool = False,
 ) -> Backends:
     """Open the stores that the settings name, blocking.
 
     :param directory: where embedded stores have their files.
     :param bus: tells what other processes change.
+    :param shared: whether other processes of this server have the same files open.
     :raise StoreOpenError: a store cannot be opened.
     """
     uris = (settings.drivers.management_store, settings.drivers.message_store)
-    stores = open_stores(*uris, directory, reactor)
+    stores = open_stores(*uris, directory, reactor, shared)
     management, limits = stores.management, settings.transport
     quotas = Quotas(settings.quotas, management, clock)
     if not settings.pooling:
@@ -74,7 +80,7 @@ def open_backends(
         stores.messages,
         management,
         records.pool_of,
-        lambda uri, options: open_pool(uri, options, reactor),
+        lambda uri, options: open_pool(uri, options, reactor, shared),
         clock,
         bus,
     )

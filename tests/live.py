@@ -103,12 +103,21 @@ class LiveServer:
     def stop(self) -> None:
         """Ask the process to end and wait until it has."""
         self._running().send_signal(signal.SIGTERM)
+        self.wait_until_it_ended()
+
+    def wait_until_it_ended(self) -> None:
+        """Return when the process has ended."""
         self._running().wait(STOP_SECONDS)
+
+    @property
+    def process(self) -> int:
+        """The id of the process."""
+        return self._running().pid
 
     def kill(self) -> None:
         """End the process at once, as a crash would."""
         self._running().send_signal(signal.SIGKILL)
-        self._running().wait(STOP_SECONDS)
+        self.wait_until_it_ended()
 
     def remove(self) -> None:
         """End the process and delete its directory."""

@@ -120,13 +120,13 @@ class SourceTests(ConfigTestCase):
             None,
             {},
             [
-                "workers=1",
+                "workers=2",
                 "transport.max_claim_ttl=600",
                 "--data-dir=/a",
                 "data_dir=/b",
             ],
         )
-        self.assertEqual(600, loaded.transport.max_claim_ttl)
+        self.assertEqual((600, 2), (loaded.transport.max_claim_ttl, loaded.workers))
         self.assertEqual("/b", loaded.data_dir)
 
     def test_value_with_equals_sign(self) -> None:
@@ -371,7 +371,7 @@ class RefusalTests(ConfigTestCase):
     def test_wrong_value_that_is_overridden(self) -> None:
         """A wrong value is refused although a later source would win."""
         path = self.file("workers = 0\n")
-        self.assertIn(f"{path}: workers", self.refusal("workers=1", path=path))
+        self.assertIn(f"{path}: workers", self.refusal("workers=2", path=path))
 
     def test_defaults_above_their_maximum(self) -> None:
         """A default above its maximum is refused, whichever of them was given."""
@@ -424,14 +424,6 @@ class RefusalTests(ConfigTestCase):
         load(None, {}, [*url, f"{credential}id=x", f"{credential}secret=y"])
         self.assertIn("needs token_file,", self.refusal("auth_strategy=token_file"))
         self.assertIn("expected '' or 'keystone'", self.refusal("auth_strategy=x"))
-
-    def test_several_processes(self) -> None:
-        """More than one process is refused, as this version runs as one."""
-        self.assertEqual(
-            "--workers: workers: several processes are not available in this version; "
-            "leave it at 1",
-            self.refusal("--workers=2"),
-        )
 
     @settings(deadline=None)
     @given(name=st.sampled_from(sorted(known_options())), text=st.text())

@@ -37,7 +37,9 @@ from mqsvc.bus.board import Board, Place
 from mqsvc.config import ConfigError, Settings, load
 from mqsvc.service import DataDirectory, Root
 from mqsvc.storage.errors import StoreOpenError
+from mqsvc.storage.open import open_stores
 from mqsvc.tap import Options, make_root, makeService
+from mqsvc.workers.means import Means
 
 CHECKOUT = Path(__file__).parent.parent
 TWISTD = str(Path(sys.executable).with_name("twistd"))
@@ -155,7 +157,7 @@ class OptionsTests(SynchronousTestCase):
             (["--http"], "option --http requires argument"),
             (["--set", "x=1"], "--set: there is no option 'x'"),
             (["--workers", "x"], "--workers: workers: expected a whole number"),
-            (["--workers", "2"], "--workers: workers: several processes are not"),
+            (["--workers", "0"], "--workers: workers: expected a whole number"),
             (["--data-dir="], "--data-dir: data_dir: expected a text that is not"),
             (["--config", "/nowhere"], "/nowhere: cannot be read: No such file"),
         ):
@@ -238,8 +240,12 @@ class RootTests(RootTestCase):
         place = Place(directory, 1, 2)
         board = Board.create(place.board_path, 2)
         self.addCleanup(board.close)
-        root = make_root(self.settings(), reactor, clock=Clock(), place=place)
-        self.started(root)
+        settings = self.settings()
+        # The supervisor brought the stores up to date.
+        os.mkdir(self.data_dir)
+        open_stores("", "", self.data_dir, reactor)
+        means = Means(self.data_dir, place=place)
+        root = self.started(make_root(settings, reactor, Clock(), means))
         await root.started
         self.assertEqual({"board", "bus-1.sock"}, {*os.listdir(directory)})
         await root.stopService()

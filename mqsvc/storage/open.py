@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Collection, Mapping
+from functools import partial
 from importlib import import_module
 from typing import Any, TypeVar
 from urllib.parse import unquote, urlsplit
@@ -101,7 +102,11 @@ class _Kind:
 
 
 def open_stores(
-    management_uri: str, messages_uri: str, data_dir: str, reactor: Any
+    management_uri: str,
+    messages_uri: str,
+    data_dir: str,
+    reactor: Any,
+    shared: bool = False,
 ) -> Stores:
     """Open both stores, blocking; to be called before the reactor runs.
 
@@ -109,6 +114,7 @@ def open_stores(
         empty is the embedded store.
     :param messages_uri: the same, of :data:`MESSAGE_DRIVERS`.
     :param data_dir: an existing directory for the files of embedded stores.
+    :param shared: whether other processes of this server have the same files open.
     :raise StoreOpenError: a URI or a store is not usable; one line says why.
     """
     directory = os.path.abspath(data_dir)
@@ -118,33 +124,40 @@ def open_stores(
         management=_open(
             _management(),
             management_uri,
-            lambda: _embedded_management(f"{directory}/management.db", reactor),
+            lambda: _embedded_management(f"{directory}/management.db", reactor, shared),
             reactor,
+            shared,
         ),
         messages=_open(
             _messages(),
             messages_uri,
-            lambda: _embedded_messages(f"{directory}/messages.db", reactor),
+            lambda: _embedded_messages(f"{directory}/messages.db", reactor, shared),
             reactor,
+            shared,
         ),
     )
 
 
-def open_pool(uri: str, options: JsonObject, reactor: Any) -> Deferred[IMessageStore]:
+def open_pool(
+    uri: str, options: JsonObject, reactor: Any, shared: bool = False
+) -> Deferred[IMessageStore]:
     """Open the store of a pool, in a thread.
 
     :param options: take the place of those in the URI; what the driver does not know
         is left out, with a warning in the log.
+    :param shared: whether other processes of this server have it open as well.
     :return: fires with the store, not yet started.
     :raise StoreOpenError: it is not usable; one line says why.
     """
     pool = reactor.getThreadPool()
-    return deferToThreadPool(reactor, pool, _open_pool, uri, options, reactor)
+    return deferToThreadPool(reactor, pool, _open_pool, uri, options, reactor, shared)
 
 
-def _open_pool(uri: str, options: JsonObject, reactor: Any) -> IMessageStore:
+def _open_pool(
+    uri: str, options: JsonObject, reactor: Any, shared: bool
+) -> IMessageStore:
     kind = _messages()
-    driver = _driver(uri, kind)
+    driver = _driver(uri, kind, shared)
     if options:
         known = MESSAGE_OPTIONS.get(_scheme(uri), getattr(driver, "options", None))
         uri = with_options(uri, options, known)
@@ -168,12 +181,16 @@ def _messages() -> _Kind:
 
 
 def _open(
-    kind: _Kind, uri: str, open_embedded: Callable[[], Store], reactor: Any
+    kind: _Kind,
+    uri: str,
+    open_embedded: Callable[[], Store],
+    reactor: Any,
+    shared: bool,
 ) -> Store:
     try:
         if not uri:
             return open_embedded()
-        opened: Store = _opened(_driver(uri, kind), uri, kind, reactor)
+        opened: Store = _opened(_driver(uri, kind, shared), uri, kind, reactor)
     except StoreOpenError as error:
         raise StoreOpenError(f"{kind.option}: {error}") from error
     return opened
@@ -183,7 +200,7 @@ def _scheme(uri: str) -> str:
     return uri.partition(":")[0]
 
 
-def _driver(uri: str, kind: _Kind) -> Driver:
+def _driver(uri: str, kind: _Kind, shared: bool) -> Driver:
     scheme = _scheme(uri)
     if scheme not in kind.built_in:
         return _driver_of_plugin(scheme, kind)
@@ -195,7 +212,9 @@ def _driver(uri: str, kind: _Kind) -> Driver:
             f"the driver for {scheme!r} needs {error.name}, which is not installed; "
             "docs/dependencies.rst names the extra that brings it"
         ) from error
-    return driver
+    # Servers order the writes of their clients themselves.
+    with_sharing: Any = driver
+    return partial(with_sharing, shared=shared) if scheme == "sqlite" else driver
 
 
 def _driver_of_plugin(scheme: str, kind: _Kind) -> Driver:
@@ -226,21 +245,22 @@ def _opened(driver: Driver, uri: str, kind: _Kind, reactor: Any) -> Any:
     return store
 
 
-def _embedded_management(path: str, reactor: Any) -> IManagementStore:
+def _embedded_management(path: str, reactor: Any, shared: bool) -> IManagementStore:
     from sqlalchemy import URL  # noqa: PLC0415
 
     from mqsvc.storage.management.sql import open_sql_management  # noqa: PLC0415
 
-    return open_sql_management(URL.create("sqlite", database=path), reactor)
+    uri = URL.create("sqlite", database=path)
+    return open_sql_management(uri, reactor, shared=shared)
 
 
-def _embedded_messages(path: str, reactor: Any) -> IMessageStore:
+def _embedded_messages(path: str, reactor: Any, shared: bool) -> IMessageStore:
     from mqsvc.storage.messages.sqlite import open_sqlite_messages  # noqa: PLC0415
 
-    return open_sqlite_messages(path, reactor)
+    return open_sqlite_messages(path, reactor, shared)
 
 
-def open_sqlite_uri(uri: str, reactor: Any) -> IMessageStore:
+def open_sqlite_uri(uri: str, reactor: Any, shared: bool = False) -> IMessageStore:
     """A message store on the file of a ``sqlite:////absolute/path`` URI.
 
     :raise StoreOpenError: the path is not absolute, or the file cannot be used.
@@ -251,4 +271,4 @@ def open_sqlite_uri(uri: str, reactor: Any) -> IMessageStore:
         raise StoreOpenError(
             "name the file by its whole path, as in sqlite:////var/lib/mqsvc/messages.db"
         )
-    return _embedded_messages(path, reactor)
+    return _embedded_messages(path, reactor, shared)

@@ -22,6 +22,7 @@ from twisted.python.failure import Failure
 
 from mqsvc.messaging.errors import StoreUnavailable
 from mqsvc.storage.errors import SchemaTooNew, StoreOpenError
+from mqsvc.storage.turns import Turn
 
 Result = TypeVar("Result")
 Job = Callable[[sqlite3.Connection], Result]
@@ -101,8 +102,11 @@ def migrate(path: str, migrations: Sequence[Iterable[str]]) -> None:
 def _apply(
     connection: sqlite3.Connection, path: str, migrations: Sequence[Iterable[str]]
 ) -> None:
+    if _version(connection) == len(migrations):
+        # Nothing to wait for, whoever is writing.
+        return
     connection.execute("BEGIN IMMEDIATE")
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    version = _version(connection)
     if version > len(migrations):
         raise SchemaTooNew(path, version, len(migrations))
     for statements in migrations[version:]:
@@ -110,6 +114,11 @@ def _apply(
             connection.execute(statement)
     connection.execute(f"PRAGMA user_version = {len(migrations)}")
     connection.execute("COMMIT")
+
+
+def _version(connection: sqlite3.Connection) -> int:
+    version: int = connection.execute("PRAGMA user_version").fetchone()[0]
+    return version
 
 
 @frozen
@@ -144,12 +153,16 @@ Attempt = Callable[[sqlite3.Connection, _Call[Any]], _Outcome]
 
 
 class _JobThread:
-    """One thread with one connection and the jobs that wait for it."""
+    """One thread with one connection and the jobs that wait for it.
+
+    :param turn: held for each group, where other processes have the file as well.
+    """
 
     log = Logger()
 
-    def __init__(self, path: str, reactor: Any) -> None:
+    def __init__(self, path: str, reactor: Any, turn: Turn | None = None) -> None:
         self._path = path
+        self._turn = turn or Turn()
         self._reactor = reactor
         self._calls: SimpleQueue[_Call[Any] | None] = SimpleQueue()
         self._collected: list[_Call[Any]] = []
@@ -190,32 +203,33 @@ class _JobThread:
             self._calls.put(call)
 
     def _work(self) -> None:
-        running = True
-        while running:
-            group, running = self._take()
-            if group:
-                outcomes = self._attempt_group(group)
-                self._reactor.callFromThread(_deliver, outcomes)
+        while (first := self._calls.get()) is not None:
+            outcomes = self._attempt_group(first)
+            self._reactor.callFromThread(_deliver, outcomes)
         self._disconnect()
+        self._turn.close()
         self._reactor.callFromThread(self._announce_stop)
 
-    def _take(self) -> tuple[list[_Call[Any]], bool]:
-        """What is waiting, and whether to go on after it; blocks for the first."""
-        group: list[_Call[Any]] = []
-        call = self._calls.get()
-        while call is not None:
-            group.append(call)
-            if len(group) == MAX_GROUP or self._calls.empty():
-                return group, True
+    def _take(self, group: list[_Call[Any]]) -> None:
+        """Add what is waiting."""
+        while len(group) < MAX_GROUP and not self._calls.empty():
             call = self._calls.get()
-        return group, False
+            if call is None:
+                # Nothing comes after this, which is for who takes the next group.
+                self._calls.put(None)
+                return
+            group.append(call)
 
-    def _attempt_group(self, group: list[_Call[Any]]) -> list[_Outcome]:
+    def _attempt_group(self, first: _Call[Any]) -> list[_Outcome]:
+        group = [first]
         try:
-            if self._connection is None:
-                self._connection = connect(self._path)
-            return self._transact(self._connection, group)
-        except sqlite3.Error as error:
+            with self._turn:
+                # While it waited for its turn more may have come.
+                self._take(group)
+                if self._connection is None:
+                    self._connection = connect(self._path)
+                return self._transact(self._connection, group)
+        except (sqlite3.Error, OSError) as error:
             self.log.error(
                 "{path}: {count} operations failed: {error}",
                 path=self._path,

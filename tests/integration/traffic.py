@@ -98,6 +98,12 @@ class Connection:
         finally:
             self.slowest = max(self.slowest, time.monotonic() - sent)
 
+    @property
+    def port(self) -> int:
+        """Its own port, once it has asked something."""
+        port: int = self._http.sock.getsockname()[1]
+        return port
+
     def close(self) -> None:
         """Close the connection; the next request opens another one."""
         self._http.close()

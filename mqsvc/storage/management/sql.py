@@ -40,7 +40,10 @@ __all__ = ["SQLManagementStore", "SchemaTooNew", "open_sql_management"]
 
 
 def open_sql_management(
-    uri: str | URL, reactor: IReactorFromThreads, threads: int = 4
+    uri: str | URL,
+    reactor: IReactorFromThreads,
+    threads: int = 4,
+    shared: bool = False,
 ) -> SQLManagementStore:
     """A store on the database of a URI, whose schema is made or brought up to date.
 
@@ -49,6 +52,8 @@ def open_sql_management(
 
     :param uri: as SQLAlchemy reads it, ``sqlite:////var/lib/mqsvc/management.db``.
     :param threads: operations, and so connections, at one time.
+    :param shared: whether other processes on this machine have it at the same time;
+        the one that started them has brought the schema up to date.
     :raise SchemaTooNew: a newer version of the program made the database.
     :raise StoreOpenError: the database cannot be used.
     """
@@ -58,14 +63,15 @@ def open_sql_management(
     try:
         # A server that hangs is found out by the one that does not wait.
         engine.connect().close()
-        migrate(patient, MIGRATIONS)
+        if not shared:
+            migrate(patient, MIGRATIONS)
     except SQLAlchemyError as error:
         where = engine.url.render_as_string()
         raise StoreOpenError(f"{where} cannot be used: {reason_of(error)}") from error
     finally:
         engine.dispose()
         patient.dispose()
-    transactions = Transactions(engine, reactor, threads, IReactorTime(reactor))
+    transactions = Transactions(engine, reactor, threads, IReactorTime(reactor), shared)
     return SQLManagementStore(transactions, SystemRandom().getrandbits)
 
 

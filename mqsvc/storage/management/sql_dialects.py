@@ -32,6 +32,7 @@ from mqsvc.storage.management.sql_servers import (
     pool_options,
     with_driver,
 )
+from mqsvc.storage.turns import SharedTurn, Turn
 
 SQLITE_BUSY_TIMEOUT = 10
 """Seconds to wait for another connection's lock, unless the URI has ``?timeout=``."""
@@ -130,13 +131,39 @@ def for_writing(engine: Engine) -> Engine:
     return engine.execution_options(**{_WRITES: True})
 
 
-def writing_turn(engine: Engine) -> AbstractContextManager[object]:
+def writing_turn(engine: Engine, shared: bool) -> AbstractContextManager[object]:
     """What a thread holds while it writes, if only one can.
 
-    SQLite has one writer at a time and lets the others poll; in one process they can
+    SQLite has one writer at a time and lets the others poll; on one machine they can
     just as well queue.
+
+    :param shared: whether other processes have the database as well.
     """
-    return Lock() if engine.dialect.name == "sqlite" else nullcontext()
+    if engine.dialect.name != "sqlite":
+        return nullcontext()
+    return _Turns(SharedTurn(str(engine.url.database)) if shared else Turn())
+
+
+class _Turns(AbstractContextManager[None]):
+    """Turns of the threads of this process, and behind that of this process."""
+
+    def __init__(self, turn: Turn) -> None:
+        self._lock = Lock()
+        self._turn = turn
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+        try:
+            self._turn.__enter__()
+        except BaseException:
+            self._lock.release()
+            raise
+
+    def __exit__(self, *error: Any) -> None:
+        try:
+            self._turn.__exit__(*error)
+        finally:
+            self._lock.release()
 
 
 def lost_a_race(error: DBAPIError) -> bool:

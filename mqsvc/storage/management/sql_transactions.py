@@ -92,6 +92,7 @@ class Transactions:
 
     :param engine: has as many connections as there are threads.
     :param clock: measures the time that a call may take.
+    :param shared: whether other processes on this machine have the database as well.
     """
 
     log = Logger()
@@ -102,10 +103,11 @@ class Transactions:
         reactor: IReactorFromThreads,
         threads: int,
         clock: IReactorTime,
+        shared: bool = False,
     ) -> None:
         self._reading = engine
         self._writing = for_writing(engine)
-        self._writing_turn = writing_turn(engine)
+        self._writing_turn = writing_turn(engine, shared)
         self._reactor = reactor
         self._threads = threads
         self._clock = clock

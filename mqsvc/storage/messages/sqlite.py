@@ -34,6 +34,7 @@ from mqsvc.storage.messages.sqlite_schema import MIGRATIONS
 from mqsvc.storage.messages.sqlite_sweep import sweep
 from mqsvc.storage.messages.sqlite_transfer import restore, stored
 from mqsvc.storage.sqlite import Reader, Worker, Writer, migrate
+from mqsvc.storage.turns import SharedTurn, Turn
 
 
 def prepare(path: str) -> None:
@@ -44,10 +45,16 @@ def prepare(path: str) -> None:
     migrate(path, MIGRATIONS)
 
 
-def open_sqlite_messages(path: str, reactor: IReactorFromThreads) -> SQLiteMessageStore:
-    """A store on a file that is ready to be started; blocking, like :func:`prepare`."""
+def open_sqlite_messages(
+    path: str, reactor: IReactorFromThreads, shared: bool = False
+) -> SQLiteMessageStore:
+    """A store on a file that is ready to be started; blocking, like :func:`prepare`.
+
+    :param shared: whether other processes may have the file at the same time.
+    """
     prepare(path)
-    return SQLiteMessageStore(Writer(path, reactor), Reader(path, reactor), random_bits)
+    writer = Writer(path, reactor, SharedTurn(path) if shared else Turn())
+    return SQLiteMessageStore(writer, Reader(path, reactor), random_bits)
 
 
 @implementer(IMessageStore)

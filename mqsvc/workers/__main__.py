@@ -1,0 +1,78 @@
+"""What a worker runs: ``python -m mqsvc.workers NUMBER``, started by its supervisor."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+from importlib import import_module
+
+from twisted.internet.error import ReactorNotRunning
+from twisted.logger import globalLogBeginner
+
+from mqsvc.config import ConfigError
+from mqsvc.service import Root
+from mqsvc.storage.errors import StoreOpenError
+from mqsvc.workers.assignment import Assignment
+from mqsvc.workers.lifeline import Lifeline
+from mqsvc.workers.lines import observer
+from mqsvc.workers.means import InheritedMeans
+from mqsvc.workers.supervisor import CHECK
+
+STDIN, STDOUT = 0, 1
+
+
+def main() -> int:
+    """Serve until the supervisor or a signal says that it is enough."""
+    assignment = Assignment.read(sys.stdin.buffer)
+    import_module(assignment.reactor).install()
+    try:
+        root = _root(assignment)
+    except (ConfigError, StoreOpenError) as error:
+        sys.stdout.write(f"{error}\n")
+        return 1
+    if sys.argv[1:] != [CHECK]:
+        _run(root)
+    return 0
+
+
+def _root(assignment: Assignment) -> Root:
+    # Both need the reactor that was just chosen.
+    from twisted.internet import reactor  # noqa: PLC0415
+
+    from mqsvc.tap import make_root, settle_after_start  # noqa: PLC0415
+
+    root = make_root(assignment.share, reactor, means=InheritedMeans(assignment))
+    settle_after_start(root, reactor)
+    return root
+
+
+def _run(root: Root) -> None:
+    from twisted.internet import reactor  # noqa: PLC0415
+
+    globalLogBeginner.beginLoggingTo([observer(_write)], redirectStandardIO=False)
+    # A terminal sends it to all processes; the supervisor is the one that decides.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    root.privilegedStartService()
+    root.startService()
+    reactor.addSystemEventTrigger("before", "shutdown", root.stopService)
+    reactor.addReader(Lifeline(STDIN, _stop))
+    reactor.run()
+
+
+def _stop() -> None:
+    from twisted.internet import reactor  # noqa: PLC0415
+
+    with contextlib.suppress(ReactorNotRunning):
+        reactor.stop()
+
+
+def _write(line: bytes) -> None:
+    # A supervisor that was killed reads no more.
+    with contextlib.suppress(OSError):
+        os.write(STDOUT, line)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
