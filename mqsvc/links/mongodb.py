@@ -81,7 +81,8 @@ class MongoLine:
 
     def _not_said(self, failure: Failure) -> None:
         # The listener, at the same server, finds out whether it is worth going on.
-        self.log.warn("A signal was not sent: {error}", error=failure.value)
+        if self._speaker is not None:
+            self.log.warn("A signal was not sent: {error}", error=failure.value)
 
 
 async def _make(connection: Connection) -> None:

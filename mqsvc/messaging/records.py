@@ -116,8 +116,10 @@ class Records:
         :param known: what was known before that came.
         :raise StoreUnavailable: it lives elsewhere now; what came must come again.
         """
-        if (await self.ensure(destination)).pool != known.pool:
-            raise StoreUnavailable
+        if self._knowledge.get(destination) is not known:
+            now_known = await self.ensure(destination)
+            if now_known.pool != known.pool:
+                raise StoreUnavailable
         if self.bus.is_late:
             self.relied[destination] = known
 
