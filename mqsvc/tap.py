@@ -185,7 +185,7 @@ def make_root(
         pooled=backends.pooled,
         can_encrypt=keys.can_seal,
         audience=notifying.audience,
-        check_subscriber=notifying.check_subscriber,
+        subscribers=notifying.subscribers,
     )
     posts = operations.messages
     notifying.add(Forwarding(posts, clock, milliseconds(clock)))
@@ -193,6 +193,7 @@ def make_root(
         *(operations, guard, settings.transport, clock),
         CORS(**structs.asdict(settings.cors)),
         deliveries=notifying.deliveries,
+        has_confirmation_page=not settings.notification.external_confirmation_url,
         admin_mode=settings.admin_mode,
         pooling=settings.pooling,
         enable_checksum=settings.enable_checksum,
