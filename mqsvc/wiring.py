@@ -186,12 +186,13 @@ def make_trusts(settings: Settings, reactor: Any, clock: IReactorTime) -> Trusts
         return None
     # treq imports the reactor.
     from treq.client import HTTPClient  # noqa: PLC0415
-    from twisted.web.client import Agent, HTTPConnectionPool  # noqa: PLC0415
+    from twisted.web.client import Agent  # noqa: PLC0415
 
     from mqsvc.access.keystone import ServiceUser  # noqa: PLC0415
+    from mqsvc.access.quiet_pool import QuietPool  # noqa: PLC0415
     from mqsvc.notification.trust import Trusts  # noqa: PLC0415
 
-    pool = HTTPConnectionPool(reactor, persistent=False)
+    pool = QuietPool(reactor, persistent=False)
     return Trusts(
         chosen.auth_url or own.auth_url,
         ServiceUser.by_password(

@@ -44,8 +44,9 @@ from mqsvc.notification.channel import CONNECTION
 from mqsvc.notification.deliverer import Deliverer
 from mqsvc.notification.entries import CLIENT, Delivery, Entry, due, outbox
 from mqsvc.notification.filters import compile_filter
-from mqsvc.notification.forwarding import goes_round, target_of
+from mqsvc.notification.forwarding import goes_round
 from mqsvc.notification.history import History
+from mqsvc.notification.questions import can_answer
 from mqsvc.storage.interfaces import IManagementStore, IMessageStore
 
 Pools = Callable[[], Awaitable[Sequence[str | None]]]
@@ -331,9 +332,9 @@ class Dispatcher(Service):
         return [each for each in found if self._is_told(each, entry.via)]
 
     def _is_due(self, delivery: Delivery, subscription: Subscription) -> bool:
-        """Whether it is still wanted: a subscriber may have answered meanwhile."""
+        """Whether it is still wanted: the subscriber may have answered or changed."""
         if delivery.is_question:
-            return not subscription.confirmed
+            return can_answer(subscription) and not subscription.confirmed
         return self._is_told(subscription, delivery.via)
 
     def _is_told(self, subscription: Subscription, via: str) -> bool:
@@ -341,8 +342,7 @@ class Dispatcher(Service):
         source, subscriber = subscription.destination, subscription.subscriber
         if subscriber.startswith(CONNECTION) or goes_round(via, source, subscriber):
             return False
-        # A queue of the project is nobody who could be asked.
-        is_asked = self._require_confirmation and not target_of(source, subscriber)
+        is_asked = self._require_confirmation and can_answer(subscription)
         return subscription.confirmed or not is_asked
 
 

@@ -15,11 +15,21 @@ from twisted.logger import Logger
 from mqsvc.clock import Now
 from mqsvc.messaging.model import Destination, Subscription
 from mqsvc.messaging.records import Records
-from mqsvc.notification.channel import Notice
+from mqsvc.notification.channel import CONNECTION, Notice
 from mqsvc.notification.confirmation import Ask, Confirmations, NoPage
 from mqsvc.notification.entries import CLIENT, KEPT_SECONDS, Delivery, due, stored
+from mqsvc.notification.forwarding import target_of
 from mqsvc.storage.ids import RANDOM_BITS, RandomBits, first_position, format_id
 from mqsvc.storage.interfaces import IMessageStore
+
+
+def can_answer(subscription: Subscription) -> bool:
+    """Whether somebody is there to be asked.
+
+    A connection has asked for itself, and a queue of the project is nobody.
+    """
+    source, subscriber = subscription.destination, subscription.subscriber
+    return not subscriber.startswith(CONNECTION) and not target_of(source, subscriber)
 
 
 @frozen

@@ -9,11 +9,10 @@ from attrs import evolve, frozen
 from mqsvc.messaging.errors import InvalidRequest
 from mqsvc.messaging.model import JsonObject, Subscription
 from mqsvc.messaging.subscription_options import TRUST
-from mqsvc.notification.channel import CONNECTION, Channel, scheme_of
+from mqsvc.notification.channel import Channel, scheme_of
 from mqsvc.notification.confirmation import Ask
 from mqsvc.notification.filters import compile_filter
-from mqsvc.notification.forwarding import target_of
-from mqsvc.notification.questions import Questions
+from mqsvc.notification.questions import Questions, can_answer
 from mqsvc.notification.trust import PREFIX, Trusts
 
 
@@ -64,8 +63,5 @@ class ChannelSubscribers:
         await self._ask(Ask.UNSUBSCRIBE, subscription)
 
     async def _ask(self, ask: Ask, subscription: Subscription) -> None:
-        # A connection asks for itself, and a queue of the project is nobody.
-        source, subscriber = subscription.destination, subscription.subscriber
-        is_nobody = subscriber.startswith(CONNECTION) or target_of(source, subscriber)
-        if self._questions is not None and not is_nobody:
+        if self._questions is not None and can_answer(subscription):
             await self._questions.ask(ask, subscription)

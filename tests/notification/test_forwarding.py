@@ -195,13 +195,19 @@ class QuotaTests(ForwardingTestCase):
 class ConfirmationTests(ForwardingTestCase):
     """Where subscribers have to agree."""
 
-    settings: ClassVar = ("notification.require_confirmation=true",)
+    settings: ClassVar = (
+        "notification.require_confirmation=true",
+        "signed_url.secret_key=for-tests-only",
+    )
 
     async def test_not_asked(self) -> None:
         """A queue of the project is told without being asked."""
-        await self.subscribe("a", "queue:b")
+        made = await self.subscribe("a", "queue:b")
+        path = f"/v2/queues/a/subscriptions/{made}/confirm"
+        self.expect(await self.call("PUT", path, json={"confirmed": False}), 204)
         await self.post("a", 1)
         self.assertEqual(1, (await self.next_of("b"))["body"])
+        self.assertEqual(1, len(await self.attempts("a", made)))
 
 
 class WebSocketTests(ForwardingTestCase):

@@ -133,6 +133,24 @@ class QuestionTests(DispatcherTestCase):
         self.invite(self.subscribe(f"{CONNECTION}1"))
         self.assertEqual(0, self.left(due(None)))
 
+    def test_queue(self) -> None:
+        """A queue of the project is nobody, and is not asked."""
+        self.invite(self.subscribe("queue:b"))
+        self.assertEqual(0, self.left(due(None)))
+
+    def test_became_queue(self) -> None:
+        """A question is dropped when a queue has taken the place of who was asked."""
+        self.script.outcomes = [Outcome(Verdict.RETRY, 503, retry_after=20)]
+        subscription = self.subscribe()
+        self.invite(subscription)
+        queue = evolve(subscription, subscriber="queue:b")
+        self.successResultOf(
+            self.management.update_subscription(queue, self.now(), subscription)
+        )
+        self.pass_time(60)
+        self.assertEqual(1, len(self.types()))
+        self.assertEqual(0, self.left(due(None)))
+
     def test_no_page(self) -> None:
         """Where a mail could not be answered none is sent, and the log says why."""
         self.subscribers = self.make_subscribers("")
