@@ -187,8 +187,7 @@ def make_root(
         audience=notifying.audience,
         subscribers=notifying.subscribers,
     )
-    posts = operations.messages
-    notifying.add(Forwarding(posts, clock, milliseconds(clock)))
+    notifying.add(Forwarding(operations.messages, clock, milliseconds(clock)))
     api = make_api(
         *(operations, guard, settings.transport, clock),
         CORS(**structs.asdict(settings.cors)),
@@ -213,8 +212,7 @@ def make_root(
     if settings.websocket:
         listeners.append(_own_port(settings, websocket, reactor, clock))
     both = (backends.management, messages)
-    sweeper = Sweeper(both, clock)
-    services = [*both, *connected.services, sweeper, notifying.dispatcher]
+    services = [*both, *connected.services, Sweeper(both, clock), notifying.dispatcher]
     services += [*operations.services, *gated.services]
     return Root(directory, services, listeners)
 
