@@ -21,9 +21,17 @@ from msgspec import Meta, Struct, field, inspect, structs
 
 from mqsvc.messaging.limits import Limits
 from mqsvc.messaging.quotas import QuotaLimits
+from mqsvc.secret_options import (
+    Drivers,
+    Encryption,
+    KeystoneAuthtoken,
+    Notification,
+    Secrets,
+    SignedUrl,
+    Text,
+    Trustee,
+)
 from mqsvc.websocket.options import WebSocketOptions
-
-Text = Annotated[str, Meta(min_length=1)]
 
 GREATEST = 2**31 - 1
 """No number may be greater: 68 years in seconds, 2 GiB in bytes."""
@@ -58,38 +66,6 @@ class ConfigError(ValueError):
         super().__init__(" ".join(text.splitlines()))
 
 
-class Secrets(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A group of options whose values are never shown, only whether they are set."""
-
-    def __repr__(self) -> str:
-        shown = (
-            f"{name}={'...' if getattr(self, name) else 'unset'}"
-            for name in self.__struct_fields__
-        )
-        return f"{type(self).__name__}({', '.join(shown)})"
-
-
-class SignedUrl(Secrets, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The ``signed_url`` group.
-
-    :ivar secret_key: signs pre-signed URLs; without one there are none.
-    """
-
-    secret_key: str | None = None
-
-
-class Drivers(Secrets, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The ``drivers`` group: URIs, empty for the embedded store in ``data_dir``.
-
-    :ivar bus: where servers that share their stores signal to each other; empty is by
-        the message store, where that can do it, and ``none`` is nowhere.
-    """
-
-    bus: str = ""
-    message_store: str = ""
-    management_store: str = ""
-
-
 class Storage(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The ``storage`` group.
 
@@ -97,64 +73,6 @@ class Storage(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """
 
     message_pipeline: tuple[Text, ...] = ()
-
-
-class Encryption(Secrets, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The ``encryption`` group.
-
-    :ivar keys: as ``ID:BASE64``; the first one encrypts.
-    """
-
-    keys: tuple[str, ...] = ()
-
-
-class KeystoneAuthtoken(Secrets, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The ``keystone_authtoken`` group: the identity service, and our login there.
-
-    :ivar auth_url: its version 3, ``https://identity.example.org/v3``.
-    :ivar www_authenticate_uri: what clients are told; empty is the same.
-    :ivar token_cache_time: seconds that an answer about a token is used.
-    :ivar timeout: seconds after which the identity service counts as away.
-    :ivar max_connections: to it, and so tokens that it is asked about at a time.
-    """
-
-    auth_url: str = ""
-    www_authenticate_uri: str = ""
-    username: str = ""
-    password: str = ""
-    user_domain_name: Text = "Default"
-    project_name: str = ""
-    project_domain_name: Text = "Default"
-    application_credential_id: str = ""
-    application_credential_secret: str = ""
-    token_cache_time: Annotated[int, Meta(ge=0)] = 300
-    timeout: Annotated[int, Meta(ge=1)] = 10
-    max_connections: Annotated[int, Meta(ge=1)] = 8
-
-
-class Notification(Secrets, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The ``notification`` group.
-
-    :ivar require_confirmation: whether only subscribers that agreed are told.
-    :ivar history_time: seconds for which attempts can be looked at.
-    :ivar allowed_networks: where webhooks may be beside the public Internet.
-    :ivar smtp_mode: ``third_part`` gives mails to ``smtp_command``, ``self_local`` to
-        the server ``smtp_host``.
-    :ivar smtp_security: ``tls`` from the first byte, ``starttls``, or ``none``.
-    :ivar sender: of mails whose subscription names none.
-    """
-
-    require_confirmation: bool = False
-    history_time: Annotated[int, Meta(ge=60)] = 86400
-    allowed_networks: tuple[Text, ...] = ()
-    smtp_mode: Literal["third_part", "self_local"] = "third_part"
-    smtp_command: Text = "/usr/sbin/sendmail -t -oi"
-    smtp_host: Text = "127.0.0.1"
-    smtp_port: Annotated[int, Meta(ge=1, le=65535)] = 25
-    smtp_security: Literal["tls", "starttls", "none"] = "starttls"
-    smtp_user_name: str = ""
-    smtp_user_password: str = ""
-    sender: Text = "mqsvc@localhost"
 
 
 class CORSOptions(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -212,6 +130,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     storage: Storage = field(default_factory=Storage)
     encryption: Encryption = field(default_factory=Encryption)
     keystone_authtoken: KeystoneAuthtoken = field(default_factory=KeystoneAuthtoken)
+    trustee: Trustee = field(default_factory=Trustee)
     notification: Notification = field(default_factory=Notification)
     websocket_limits: WebSocketOptions = field(default_factory=WebSocketOptions)
     cors: CORSOptions = field(default_factory=CORSOptions)
@@ -398,8 +317,11 @@ def _converted(given: Given) -> Any:
     if isinstance(kind, inspect.VarTupleType) and given.is_text:
         value = [part.strip() for part in value.split(",") if part.strip()]
     try:
+        if isinstance(kind, inspect.StructType) and given.is_text:
+            # Only a file has tables.
+            value = msgspec.json.decode(value)
         value = msgspec.convert(value, given.option.kind, strict=not given.is_text)
-    except msgspec.ValidationError:
+    except (msgspec.ValidationError, msgspec.DecodeError):
         raise _unexpected(given, kind) from None
     if isinstance(value, int) and value > GREATEST:
         raise _unexpected(given, kind)
@@ -416,16 +338,20 @@ def _unexpected(given: Given, kind: inspect.Type) -> ConfigError:
 def _expected(kind: inspect.Type) -> str:
     match kind:
         case inspect.BoolType():
-            return "true or false"
+            expected = "true or false"
         case inspect.IntType(ge=least):
-            return f"a whole number from {least} to {GREATEST}"
+            expected = f"a whole number from {least} to {GREATEST}"
         case inspect.LiteralType(values=values):
-            return " or ".join(sorted(map(repr, values)))
+            expected = " or ".join(sorted(map(repr, values)))
+        case inspect.StructType(fields=fields):
+            expected = f"a table with {', '.join(each.name for each in fields)}"
         case inspect.VarTupleType():
-            return "a list of texts"
+            expected = "a list of texts"
         case inspect.StrType(min_length=1):
-            return "a text that is not empty"
-    return "a text"
+            expected = "a text that is not empty"
+        case _:
+            expected = "a text"
+    return expected
 
 
 def _nested(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -5,35 +5,55 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Sequence
+from random import SystemRandom
 from typing import Any
 
 from attrs import frozen
 from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
 
 from mqsvc.clock import Now, milliseconds
-from mqsvc.config import ConfigError, Notification, Settings
+from mqsvc.config import ConfigError, Settings
 from mqsvc.messaging.audience import Audience
-from mqsvc.messaging.model import JsonObject
+from mqsvc.messaging.subscribers import Subscribers
 from mqsvc.notification.breaker import Breaker
 from mqsvc.notification.channel import Channel
+from mqsvc.notification.confirmation import (
+    SUBSCRIBE,
+    UNSUBSCRIBE,
+    Confirmations,
+    ConfirmationSettings,
+    MailTemplate,
+    NoPage,
+)
 from mqsvc.notification.deliverer import Deliverer
 from mqsvc.notification.deliveries import Deliveries
 from mqsvc.notification.dispatcher import Dispatcher
-from mqsvc.notification.filters import compile_filter
 from mqsvc.notification.guard import TargetGuard, parse_networks
 from mqsvc.notification.history import History
 from mqsvc.notification.lanes import Lanes
 from mqsvc.notification.mail import Carrier, MailChannel
 from mqsvc.notification.names import NameLookup
 from mqsvc.notification.outbox import Outbox
+from mqsvc.notification.questions import Questions
 from mqsvc.notification.sendmail import SendmailCommand
 from mqsvc.notification.smtp import SMTPServer
+from mqsvc.secret_options import MailText, Notification
 from mqsvc.service import is_on_this_machine
 from mqsvc.storage.interfaces import IManagementStore, IMessageStore
 from mqsvc.storage.plugins import NOTIFIERS, load, names, refuse_taken
-from mqsvc.wiring import Backends
+from mqsvc.wiring import Backends, make_trusts
+
+log = Logger()
 
 NAMES_PER_PAGE = 100
+
+_URLS = {
+    "public_url": ("http://", "https://"),
+    "public_websocket_url": ("ws://", "wss://"),
+    "external_confirmation_url": ("http://", "https://"),
+}
+"""The options that are addresses for clients, and how they begin."""
 
 BUILT_IN = (
     *("http", "https", "mailto", "trust+http", "trust+https", "websocket"),
@@ -53,21 +73,12 @@ class Notifying:
     dispatcher: Dispatcher
     deliveries: Deliveries
     audience: Audience
+    subscribers: Subscribers
     _channels: dict[str, Channel]
 
     def add(self, channel: Channel) -> None:
         """Deliver by one more channel, which could not be made before."""
         self._channels.update(dict.fromkeys(channel.schemes, channel))
-
-    async def check_subscriber(self, subscriber: str, options: JsonObject) -> None:
-        """Accept a subscriber that can be told, and its options.
-
-        :raise InvalidRequest: it never can.
-        """
-        compile_filter(options)
-        scheme = subscriber.partition(":")[0].lower()
-        if scheme in self._channels:
-            await self._channels[scheme].check(subscriber, options)
 
 
 def make_notifying(
@@ -84,12 +95,16 @@ def make_notifying(
     """
     # treq and the agents of twisted.web import the reactor.
     from mqsvc.notification.connecting import Connections  # noqa: PLC0415
+    from mqsvc.notification.subscribers import ChannelSubscribers  # noqa: PLC0415
 
     now = milliseconds(clock)
     resolver = _resolver(settings, reactor, clock)
     connections = Connections(reactor, resolver, _tls_policy())
+    trusts = make_trusts(settings, reactor, clock)
     channels = {
-        **_channels(settings.notification, connections, resolver, reactor, clock),
+        **_channels(
+            *(settings.notification, connections, resolver, trusts, reactor, clock)
+        ),
         **_installed_channels(settings, reactor),
     }
     audience = Audience(backends.management, now, backends.records.bus)
@@ -109,7 +124,75 @@ def make_notifying(
     deliveries = Deliveries(
         *(backends.management, store, backends.records, now, dispatcher.wake)
     )
-    return Notifying(outbox, dispatcher, deliveries, audience, channels)
+    confirmations, questions = _confirmations(settings), None
+    if confirmations is not None:
+        questions = Questions(
+            *(confirmations, store, backends.records, now),
+            *(SystemRandom().getrandbits, dispatcher.wake),
+        )
+    subscribers = ChannelSubscribers(channels, trusts, questions)
+    return Notifying(outbox, dispatcher, deliveries, audience, subscribers, channels)
+
+
+def _confirmations(settings: Settings) -> Confirmations | None:
+    """What asks subscribers; none where they are not asked."""
+    options, secret = settings.notification, settings.signed_url.secret_key
+    _check_urls(options)
+    subscribe = _template(options, "subscription", SUBSCRIBE)
+    unsubscribe = _template(options, "unsubscribe", UNSUBSCRIBE)
+    if not options.require_confirmation:
+        return None
+    if secret is None:
+        log.error(
+            "Subscribers are not asked to confirm, and so are never told: set "
+            "signed_url.secret_key, which signs the questions"
+        )
+        return None
+    if not (options.public_url or options.external_confirmation_url):
+        log.warn("{reason}", reason=NoPage())
+    confirmation = ConfirmationSettings(
+        default_ttl=settings.transport.default_subscription_ttl,
+        public_url=options.public_url,
+        external_url=options.external_confirmation_url,
+        rest_url=options.public_url,
+        websocket_url=options.public_websocket_url,
+        subscribe=subscribe,
+        unsubscribe=unsubscribe,
+    )
+    return Confirmations(secret, confirmation)
+
+
+def _check_urls(options: Notification) -> None:
+    """Accept the addresses that are sent to subscribers.
+
+    :raise ConfigError: one could not be followed.
+    """
+    for name, schemes in _URLS.items():
+        url = getattr(options, name)
+        if url and not url.lower().startswith(schemes):
+            raise ConfigError(
+                f"notification.{name}: expected a URL with {' or '.join(schemes)}, "
+                f"not {url!r}"
+            )
+
+
+def _template(options: Notification, kind: str, built_in: MailTemplate) -> MailTemplate:
+    """A mail that asks, as the settings want it.
+
+    :raise ConfigError: it cannot be written.
+    """
+    name = f"{kind}_confirmation_email_template"
+    given: MailText = getattr(options, name)
+    template = MailTemplate(
+        topic=given.topic or built_in.topic,
+        body=given.body or built_in.body,
+        sender=given.sender or options.sender,
+    )
+    try:
+        template.check()
+    except ValueError as error:
+        raise ConfigError(f"notification.{name}: {error}") from None
+    return template
 
 
 def _history(settings: Settings, store: IMessageStore, now: Now) -> History:
@@ -141,15 +224,18 @@ def _channels(
     options: Notification,
     connections: Any,
     resolver: Any,
+    trusts: Any,
     reactor: Any,
     clock: IReactorTime,
 ) -> dict[str, Channel]:
+    from mqsvc.notification.trust import TrustWebhook  # noqa: PLC0415
     from mqsvc.notification.webhook import Webhook  # noqa: PLC0415
 
-    channels: tuple[Channel, ...] = (
-        Webhook(connections, resolver, clock),
-        MailChannel(_carrier(options, reactor), options.sender, clock),
-    )
+    webhook = Webhook(connections, resolver, clock)
+    mail = MailChannel(_carrier(options, reactor), options.sender, clock)
+    channels: list[Channel] = [webhook, mail]
+    if trusts is not None:
+        channels.append(TrustWebhook(webhook, trusts))
     return {scheme: channel for channel in channels for scheme in channel.schemes}
 
 

@@ -192,14 +192,14 @@ def make_root(
         pooled=backends.pooled,
         can_encrypt=keys.can_seal,
         audience=notifying.audience,
-        check_subscriber=notifying.check_subscriber,
+        subscribers=notifying.subscribers,
     )
-    posts = operations.messages
-    notifying.add(Forwarding(posts, clock, milliseconds(clock)))
+    notifying.add(Forwarding(operations.messages, clock, milliseconds(clock)))
     api = make_api(
         *(operations, guard, settings.transport, clock),
         CORS(**structs.asdict(settings.cors)),
         deliveries=notifying.deliveries,
+        has_confirmation_page=not settings.notification.external_confirmation_url,
         admin_mode=settings.admin_mode,
         pooling=settings.pooling,
         enable_checksum=settings.enable_checksum,

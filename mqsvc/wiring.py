@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from random import SystemRandom
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from attrs import frozen
 from twisted.application.service import IService
@@ -17,10 +17,11 @@ from mqsvc.access.policy_rules import PolicyError
 from mqsvc.access.signed_urls import SignedUrls
 from mqsvc.bus import Bus
 from mqsvc.clock import milliseconds
-from mqsvc.config import ConfigError, KeystoneAuthtoken, Settings
+from mqsvc.config import ConfigError, Settings
 from mqsvc.messaging.placement import Placement
 from mqsvc.messaging.quotas import Quotas
 from mqsvc.messaging.records import Records
+from mqsvc.secret_options import KeystoneAuthtoken
 from mqsvc.storage.interfaces import (
     IManagementStore,
     IMessageStore,
@@ -28,6 +29,9 @@ from mqsvc.storage.interfaces import (
 )
 from mqsvc.storage.open import open_pool, open_stores
 from mqsvc.storage.pools import PooledMessages
+
+if TYPE_CHECKING:
+    from mqsvc.notification.trust import Trusts
 
 
 @frozen
@@ -173,4 +177,36 @@ def _keystone(
         cache_seconds=options.token_cache_time,
         timeout=options.timeout,
         most_questions=options.max_connections,
+    )
+
+
+def make_trusts(settings: Settings, reactor: Any, clock: IReactorTime) -> Trusts | None:
+    """What makes trusts; none where users cannot trust the service.
+
+    A trust takes a user with a password: an application credential is bound to its own
+    project.
+    """
+    own, chosen = settings.keystone_authtoken, settings.trustee
+    name = chosen.username or own.username
+    if settings.auth_strategy != "keystone" or not name:
+        return None
+    # treq imports the reactor.
+    from treq.client import HTTPClient  # noqa: PLC0415
+    from twisted.web.client import Agent  # noqa: PLC0415
+
+    from mqsvc.access.keystone import ServiceUser  # noqa: PLC0415
+    from mqsvc.access.quiet_pool import QuietPool  # noqa: PLC0415
+    from mqsvc.notification.trust import Trusts  # noqa: PLC0415
+
+    pool = QuietPool(reactor, persistent=False)
+    return Trusts(
+        chosen.auth_url or own.auth_url,
+        ServiceUser.by_password(
+            name,
+            chosen.password or own.password,
+            chosen.user_domain_name or own.user_domain_name,
+            *(own.project_name, own.project_domain_name),
+        ),
+        HTTPClient(Agent(reactor, connectTimeout=own.timeout, pool=pool)),
+        *(clock, own.timeout),
     )

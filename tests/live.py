@@ -70,6 +70,10 @@ class LiveServer:
         self._arguments = arguments
         self._process: subprocess.Popen[bytes] | None = None
 
+    def add(self, *arguments: str) -> None:
+        """Add options that need to know the port."""
+        self._arguments += arguments
+
     def start(self) -> None:
         """Start the process and return once it answers."""
         self.spawn()

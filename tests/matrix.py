@@ -35,7 +35,10 @@ TEST_SECONDS = 120
 """For a test, since some stores take longer than the embedded one."""
 
 ON_REQUESTS = frozenset(
-    ("bodies", "headers", "home", "limits", "no_5xx", "parameters", "routes", "share")
+    (
+        *("bodies", "headers", "home", "limits", "no_5xx", "parameters", "routes"),
+        *("share", "confirmation_page"),
+    )
 )
 """Modules of the suite on what is decided before any store is asked."""
 

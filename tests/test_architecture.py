@@ -52,16 +52,20 @@ MAY_IMPORT = {
         *("mqsvc.websocket", "mqsvc.access", "mqsvc.messaging", "mqsvc.wire"),
         *("mqsvc.bus", *EVERYBODY),
     ),
+    "mqsvc.secret_options": (),
     "mqsvc.config": (
+        "mqsvc.secret_options",
         *("mqsvc.messaging.limits", "mqsvc.messaging.quotas", *EVERYBODY),
         "mqsvc.websocket.options",
     ),
     "mqsvc.service": ("mqsvc.config", *EVERYBODY),
     "mqsvc.wiring": (
+        "mqsvc.secret_options",
         *("mqsvc.config", "mqsvc.access", "mqsvc.messaging", "mqsvc.storage"),
         *("mqsvc.notification", "mqsvc.bus", *EVERYBODY),
     ),
     "mqsvc.notifying": (
+        "mqsvc.secret_options",
         *("mqsvc.config", "mqsvc.service", "mqsvc.wiring", "mqsvc.notification"),
         *("mqsvc.messaging", "mqsvc.storage", *EVERYBODY),
     ),

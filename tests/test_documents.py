@@ -18,6 +18,7 @@ from mqsvc.tap import Options
 from tests.live import CHECKOUT, LiveServer, missing
 
 README = CHECKOUT / "README.rst"
+NOTIFICATIONS = CHECKOUT / "docs" / "notifications.rst"
 SHOWN_ADDRESS = "http://127.0.0.1:8888"
 SHOWN_TENANT = "X-Project-ID: demo"
 # Printed between the outputs of two blocks.
@@ -53,6 +54,11 @@ def requests(document: str) -> list[Shown]:
         for shown in shown_commands(document)
         if not shown.commands.startswith("scripts/")
     ]
+
+
+def words(command: str) -> list[str]:
+    """The words of a command, which may go on in the next line."""
+    return shlex.split(command.replace("\\\n", " "))
 
 
 def parts_of_tour(document: str) -> list[str]:
@@ -96,7 +102,7 @@ def matches(output: str, pattern: str) -> bool:
 
 
 class ReadmeTests(SynchronousTestCase):
-    """README.rst."""
+    """README.rst, and what else shows requests with their answers."""
 
     def test_requests(self) -> None:
         """Every block of requests, pasted in order, prints what is shown after it."""
@@ -114,11 +120,21 @@ class ReadmeTests(SynchronousTestCase):
             self.assertTrue(part)
             self.assert_printed(server, f"part-{number}", [*beginning, *part])
 
-    def live_server(self) -> LiveServer:
+    def test_confirmation(self) -> None:
+        """What is shown of confirmation works on a server started as it is shown."""
+        sections = TITLE.split(NOTIFICATIONS.read_text())
+        text = sections[sections.index("Confirmation") + 1]
+        started, *_ = shown_commands(text)
+        _, *options = words(started.commands)
+        asked = requests(text)
+        self.assertEqual(2, len(asked))
+        self.assert_printed(self.live_server(*options), "demo", asked)
+
+    def live_server(self, *arguments: str) -> LiveServer:
         """A server without data, until the test ends."""
         if shutil.which("curl") is None:
             missing("curl", "apt-get install curl")
-        server = LiveServer()
+        server = LiveServer(*arguments)
         self.addCleanup(server.remove)
         server.start()
         return server
@@ -168,7 +184,7 @@ class ReadmeTests(SynchronousTestCase):
     def test_scripts(self) -> None:
         """Every script that is shown exists, and the options given to it are known."""
         scripts = [
-            shlex.split(shown.commands)
+            words(shown.commands)
             for path in documents()
             for shown in shown_commands(path.read_text())
             if shown.commands.startswith("scripts/")

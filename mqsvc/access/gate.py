@@ -78,7 +78,10 @@ class Gate:
                 "Project-Id Missing",
                 "The token is for no project: ask for one that is.",
             )
-        return Caller(identity.project, client_id, identity.roles, identity.user)
+        return Caller(
+            *(identity.project, client_id, identity.roles, identity.user),
+            token=headers(TOKEN_HEADER),
+        )
 
     def allow(self, caller: Caller, rule: str) -> None:
         """Let a caller do what a rule of the policy is about.

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from uuid import UUID
 
-from attrs import frozen
+from attrs import field, frozen
 
 from mqsvc.messaging.errors import InvalidHeader
 from mqsvc.messaging.limits import Limits
@@ -31,12 +31,14 @@ class Caller:
     :ivar client_id: tells one client of a project from another; UUIDs as 32 digits.
     :ivar roles: in lower case.
     :ivar user: who it is within the project, where that is known.
+    :ivar token: the token that told who it is, for what only that user may do.
     """
 
     project: str
     client_id: str
     roles: frozenset[str] = frozenset()
     user: str | None = None
+    token: str | None = field(default=None, repr=False)
 
 
 def roles_of(headers: Headers) -> frozenset[str]:

@@ -18,14 +18,14 @@ from mqsvc.messaging.flavors import Flavors
 from mqsvc.messaging.health import Health
 from mqsvc.messaging.limits import Limits
 from mqsvc.messaging.messages import Messages
-from mqsvc.messaging.model import JsonObject
 from mqsvc.messaging.occupancy import Occupancy
 from mqsvc.messaging.pools import Pools
 from mqsvc.messaging.pulse import Pulse
 from mqsvc.messaging.queues import Queues
 from mqsvc.messaging.recheck import Recheck
 from mqsvc.messaging.records import Records
-from mqsvc.messaging.subscriptions import CheckSubscriber, Subscriptions
+from mqsvc.messaging.subscribers import Anybody, Subscribers
+from mqsvc.messaging.subscriptions import Subscriptions
 from mqsvc.messaging.volume import Volume
 from mqsvc.messaging.waiting import Waiting
 from mqsvc.storage.interfaces import (
@@ -72,7 +72,7 @@ class Operations:
         pooled: IPooledMessageStore | None = None,
         can_encrypt: bool = False,
         audience: Audience | None = None,
-        check_subscriber: CheckSubscriber | None = None,
+        subscribers: Subscribers | None = None,
     ) -> Operations:
         """The operations over a pair of stores.
 
@@ -82,7 +82,8 @@ class Operations:
             ``messages``; without it there are no pools.
         :param can_encrypt: whether the message store has a key.
         :param audience: learns of new subscriptions.
-        :param check_subscriber: accepts new subscribers; without it all are accepted.
+        :param subscribers: decides who can be told; without it everybody is accepted,
+            and nobody is asked.
         """
         now, bus, occupancy = milliseconds(clock), records.bus, Occupancy()
         waiting = Waiting(messages, bus, clock)
@@ -99,7 +100,7 @@ class Operations:
             subscriptions=Subscriptions(
                 *(management, records, limits, now, SystemRandom().getrandbits),
                 audience or Audience(management, now, bus),
-                check_subscriber or _accept,
+                subscribers or Anybody(),
             ),
             health=Health(
                 *(management, pooled, records, queues, posts, claims, clock),
@@ -112,10 +113,6 @@ class Operations:
                 (Recheck(records, messages, occupancy, clock),) if bus.is_late else ()
             ),
         )
-
-
-async def _accept(subscriber: str, options: JsonObject) -> None:
-    """Accept whatever it is."""
 
 
 def _administration(

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, TypeVar
+from collections.abc import Mapping
+from typing import Any
 
-from attrs import evolve, frozen
+from attrs import frozen
+from twisted.internet.defer import Deferred
 
 from mqsvc.clock import Now
 from mqsvc.messaging import checks, retry_policy
@@ -18,24 +19,23 @@ from mqsvc.messaging.errors import (
     UnusableSubscription,
 )
 from mqsvc.messaging.limits import MIN_TTL, Limits
-from mqsvc.messaging.model import Destination, JsonObject, Subscription
+from mqsvc.messaging.model import Destination, Subscription
 from mqsvc.messaging.records import Records
 from mqsvc.messaging.shield import shielded
+from mqsvc.messaging.subscribers import Subscribers
+from mqsvc.messaging.subscription_options import changed
 from mqsvc.storage.ids import RANDOM_BITS, RandomBits, first_position, format_id
 from mqsvc.storage.interfaces import IManagementStore
 
 _END_OF_TIME = 253_402_300_800
 """Seconds since the epoch at which the year 10000 begins, which no date can show."""
 
-Outcome = TypeVar("Outcome")
-
-CheckSubscriber = Callable[[str, JsonObject], Awaitable[None]]
-"""Accepts a subscriber and its options, or raises InvalidRequest."""
-
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
 
 _CHANGE_ATTEMPTS = 100
 """How often a change is made again to a subscription that others changed meanwhile."""
+
+_TOO_BUSY = "Others change this subscription all the time. Try again."
 
 _CHANGEABLE = ("subscriber", "ttl", "options")
 _FIXED = ("source", "queue", "project", "subscription_id")
@@ -51,15 +51,20 @@ class Subscriptions:
     _now: Now
     _random_bits: RandomBits
     _audience: Audience
-    _check: CheckSubscriber
+    _subscribers: Subscribers
 
-    async def create(self, destination: Destination, document: Any) -> Subscription:
+    async def create(
+        self, destination: Destination, document: Any, token: str | None = None
+    ) -> Subscription:
         """Subscribe; the destination is made when it is missing.
 
-        An unconfirmed subscription of the same subscriber is given back unchanged.
+        An unconfirmed subscription of the same subscriber is given back unchanged, and
+        the subscriber is asked once more.
 
         :param document: ``subscriber``, and maybe ``ttl`` and ``options``.
+        :param token: of the user who asks, for what needs a user.
         :raise InvalidRequest: one of them is malformed.
+        :raise NotAuthorized: the user may not give what the subscriber needs.
         :raise Conflict: the subscriber has a confirmed subscription there.
         """
         document = checks.mapping(document, "The body")
@@ -77,19 +82,20 @@ class Subscriptions:
             created=now,
             **values,
         )
-        await self._accept(wanted)
+        wanted = await self._accepted(wanted, token)
         await self._records.ensure(destination)
-        step = self._store.subscribe(wanted, now)
         # Also for those who hang up now: it is there.
-        kept = await shielded(step.addCallback(self._tell_audience, destination))
+        kept = await shielded(Deferred.fromCoroutine(self._keep(wanted, now)))
         if kept.confirmed and kept.id != wanted.id:
             raise Conflict(f"Subscription {kept.id} of this subscriber exists.")
         return kept
 
-    async def _accept(self, subscription: Subscription) -> None:
-        """Check the subscriber.
+    async def _accepted(
+        self, subscription: Subscription, token: str | None
+    ) -> Subscription:
+        """The subscription, if its subscriber can be told, with the right to that.
 
-        :raise InvalidRequest: it can never be told, or is what it subscribes to.
+        :raise InvalidRequest: it never can, or is what it subscribes to.
         """
         destination, subscriber = subscription.destination, subscription.subscriber
         scheme, _, name = subscriber.partition(":")
@@ -98,10 +104,14 @@ class Subscriptions:
                 f"A {destination.kind.value} cannot be its own 'subscriber'. Name "
                 "another one."
             )
-        await self._check(subscriber, subscription.options)
+        await self._subscribers.check(subscriber, subscription.options)
+        return await self._subscribers.entitle(subscription, token)
 
-    def _tell_audience(self, kept: Outcome, destination: Destination) -> Outcome:
-        self._audience.forget(destination)
+    async def _keep(self, wanted: Subscription, now: int) -> Subscription:
+        kept = await self._store.subscribe(wanted, now)
+        self._audience.forget(wanted.destination)
+        if not kept.confirmed:
+            await self._subscribers.invite(kept)
         return kept
 
     def _values(self, document: Mapping[str, Any], now: int) -> dict[str, Any]:
@@ -143,32 +153,29 @@ class Subscriptions:
         return await self._store.subscriptions(destination, size, after, self._now())
 
     async def update(
-        self, destination: Destination, subscription_id: str, document: Any
+        self,
+        destination: Destination,
+        subscription_id: str,
+        document: Any,
+        token: str | None = None,
     ) -> None:
-        """Change subscriber, ttl or options. A new subscriber is not confirmed.
+        """Change subscriber, ttl or options. A new subscriber is asked to confirm.
 
         :param document: at least one of them; a new ttl counts from now.
+        :param token: of the user who asks, for what needs a user.
         :raise InvalidRequest: one is malformed, or none is given.
         :raise SubscriptionDoesNotExist: it is unknown or expired.
         :raise Conflict: another subscription there has the new subscriber.
         """
         values = self._changes(document)
-        await self._change(destination, subscription_id, values)
-
-    async def _change(
-        self, destination: Destination, subscription_id: str, values: dict[str, Any]
-    ) -> None:
-        """Set members of a subscription, whoever else does so at the same time."""
         for _ in range(_CHANGE_ATTEMPTS):
             current = await self.get(destination, subscription_id)
-            changed = evolve(current, **values)
-            if changed.subscriber != current.subscriber:
-                changed = evolve(changed, confirmed=False)
-            if "confirmed" not in values:
-                await self._accept(changed)
-            if await self._store.update_subscription(changed, self._now(), current):
+            wanted = await self._accepted(changed(current, values), token)
+            if await self._store.update_subscription(wanted, self._now(), current):
+                if wanted.subscriber != current.subscriber:
+                    await self._subscribers.invite(wanted)
                 return
-        raise Conflict("Others change this subscription all the time. Try again.")
+        raise Conflict(_TOO_BUSY)
 
     def _changes(self, document: Any) -> dict[str, Any]:
         if not isinstance(document, Mapping):
@@ -194,7 +201,7 @@ class Subscriptions:
     async def confirm(
         self, destination: Destination, subscription_id: str, document: Any
     ) -> None:
-        """Set whether the subscriber agreed.
+        """Set whether the subscriber agreed; one that leaves is told how to come back.
 
         :param document: ``{"confirmed": true}`` or ``false``.
         :raise UnusableSubscription: it says something else.
@@ -203,7 +210,14 @@ class Subscriptions:
         confirmed = document.get("confirmed") if isinstance(document, Mapping) else None
         if not isinstance(confirmed, bool):
             raise UnusableSubscription("confirm", "The 'confirmed' should be boolean.")
-        await self._change(destination, subscription_id, {"confirmed": confirmed})
+        for _ in range(_CHANGE_ATTEMPTS):
+            current = await self.get(destination, subscription_id)
+            wanted = changed(current, {"confirmed": confirmed})
+            if await self._store.update_subscription(wanted, self._now(), current):
+                if not confirmed:
+                    await self._subscribers.farewell(wanted)
+                return
+        raise Conflict(_TOO_BUSY)
 
 
 def _ttl(value: Any, now: int) -> int:

@@ -11,6 +11,9 @@ from twisted.internet.interfaces import IReactorTime
 
 from mqsvc.messaging.model import JsonObject, Subscription
 
+CONNECTION = "websocket:"
+"""What the subscriber of a subscription that belongs to a connection begins with."""
+
 
 class Verdict(enum.Enum):
     """What to do next with a notification."""
@@ -102,6 +105,11 @@ class Channel(Protocol):
 
         Cancelling it closes what it has open.
         """
+
+
+def scheme_of(subscriber: str) -> str:
+    """The scheme of a subscriber, in lower case."""
+    return subscriber.partition(":")[0].lower()
 
 
 async def timed(clock: IReactorTime, attempt: Awaitable[Outcome]) -> Outcome:

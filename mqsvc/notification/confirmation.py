@@ -14,8 +14,10 @@ from urllib.parse import quote
 from attrs import field, frozen
 
 from mqsvc.access.signed_urls import Grant, sign
+from mqsvc.messaging.errors import InvalidRequest
 from mqsvc.messaging.model import Destination, Subscription
 from mqsvc.notification.channel import Letter, Notice
+from mqsvc.notification.mail_address import parse_address
 from mqsvc.wire import codec
 
 PAGE_PATH = "/v2/confirm"
@@ -64,13 +66,18 @@ class MailTemplate:
         return Letter(self.topic, self.sender, text)
 
     def check(self) -> None:
-        """Accept the placeholders.
+        """Accept the sender and the placeholders.
 
-        :raise ValueError: one of them is malformed, or is none of the three.
+        :raise ValueError: the sender is no address, or a placeholder is malformed or
+            none of the three.
         """
         try:
+            parse_address(self.sender, "sender")
+        except InvalidRequest as error:
+            raise ValueError(error.description) from None
+        try:
             self.body.format("", "", "")
-        except (LookupError, AttributeError):
+        except (LookupError, AttributeError, ValueError):
             raise ValueError(
                 "the body may have the placeholders {0}, {1} and {2} only; other "
                 "braces are doubled"

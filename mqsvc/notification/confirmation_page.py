@@ -6,6 +6,8 @@ a form, sent by a button; no script is needed and none would run.
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from html import escape
@@ -32,11 +34,34 @@ Confirm = Callable[[Destination, str, Any], Awaitable[None]]
 MOST_BYTES = 16 * 1024
 """Of a form that are read."""
 
+STYLE = """
+:root { color-scheme: light dark; --ink: #1c2733; --paper: #fff; --back: #eef1f5;
+  --line: #c9d1da; --blue: #1558c0; --on-blue: #fff }
+@media (prefers-color-scheme: dark) { :root { --ink: #e6ebf1; --paper: #1d242c;
+  --back: #12171c; --line: #45525f; --blue: #8ab8ff; --on-blue: #0d1b2e } }
+* { box-sizing: border-box }
+body { margin: 0; min-height: 100vh; padding: 1rem; display: grid;
+  place-items: center; background: var(--back); color: var(--ink);
+  font: 1.0625rem/1.5 system-ui, sans-serif }
+main { width: 100%; max-width: 30rem; padding: 1.75rem; background: var(--paper);
+  border: 1px solid var(--line); border-radius: 0.75rem }
+h1 { margin: 0 0 0.75rem; font-size: 1.5rem; line-height: 1.2 }
+p { margin: 0; overflow-wrap: anywhere }
+form { display: flex; flex-wrap: wrap; gap: 0.75rem; margin-top: 1.5rem }
+button { flex: 1 1 11rem; min-height: 3rem; padding: 0.5rem 1rem; font: inherit;
+  color: var(--blue); background: none; border: 1px solid var(--blue);
+  border-radius: 0.5rem; cursor: pointer }
+button[value=confirm] { color: var(--on-blue); background: var(--blue) }
+button:focus-visible { outline: 3px solid var(--ink); outline-offset: 2px }
+"""
+
+_STYLE_DIGEST = base64.b64encode(hashlib.sha256(STYLE.encode()).digest()).decode()
+
 HEADERS = {
     "Content-Type": "text/html; charset=utf-8",
     "Content-Security-Policy": (
-        "default-src 'none'; form-action 'self'; base-uri 'none'; "
-        "frame-ancestors 'none'"
+        f"default-src 'none'; style-src 'sha256-{_STYLE_DIGEST}'; form-action 'self'; "
+        "base-uri 'none'; frame-ancestors 'none'"
     ),
     # The URL is the permission: it must not get to others, nor into a cache.
     "Referrer-Policy": "no-referrer",
@@ -109,7 +134,7 @@ class ConfirmationPage:
         except UnknownRoute:
             return _void()
         text = f"Do you want to get the messages of {question.queue} at this address?"
-        return _page(200, "Subscription", text, question, ("confirm", "unsubscribe"))
+        return _page(200, "Get these messages?", text, question, _BOTH)
 
     async def answer(self, fields: Fields) -> Page:
         """Do what a form says.
@@ -150,9 +175,9 @@ class ConfirmationPage:
         )
         if is_wanted:
             text = f"From now on you get the messages of {question.queue}."
-            return _page(200, "Confirmed", text, question, ("unsubscribe",))
+            return _page(200, "Confirmed", text, question, _LEAVE)
         text = f"You get no more messages of {question.queue}."
-        return _page(200, "Unsubscribed", text, question, ("confirm",))
+        return _page(200, "Unsubscribed", text, question, _RETURN)
 
 
 class ConfirmationResource(Resource):
@@ -164,6 +189,15 @@ class ConfirmationResource(Resource):
     def __init__(self, page: ConfirmationPage) -> None:
         super().__init__()
         self._page = page
+
+    def render(self, request: IRequest) -> bytes | int:
+        """See :class:`twisted.web.resource.IResource`."""
+        if request.method == b"POST":
+            return self.render_POST(request)
+        if request.method in (b"GET", b"HEAD"):
+            return self.render_GET(request)
+        request.setHeader(b"Allow", b"GET, HEAD, POST")
+        return _write(request, _page(405, "Not done", "There is no such action."))
 
     def render_GET(self, request: IRequest) -> bytes:
         """Show the question."""
@@ -216,10 +250,12 @@ def _void() -> Page:
     return _page(404, "Not valid", text)
 
 
-_BUTTONS = {
-    "confirm": "Yes, send them to me",
-    "unsubscribe": "No, send nothing",
-}
+_BOTH = {"confirm": "Yes, send them to me", "unsubscribe": "No, send nothing"}
+_LEAVE = {"unsubscribe": "Unsubscribe"}
+_RETURN = {"confirm": "Subscribe again"}
+"""The buttons of a page: for each answer what the button says."""
+
+_NO_BUTTONS: Mapping[str, str] = {}
 
 
 def _page(
@@ -227,25 +263,25 @@ def _page(
     title: str,
     text: str,
     question: _Question | None = None,
-    answers: tuple[str, ...] = (),
+    buttons: Mapping[str, str] = _NO_BUTTONS,
 ) -> Page:
-    form = "" if question is None else _form(question, answers)
+    form = "" if question is None else _form(question, buttons)
     html = (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width">\n'
-        f"<title>{title}</title>\n</head>\n<body>\n<h1>{title}</h1>\n<p>{text}</p>\n"
-        f"{form}</body>\n</html>\n"
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>{title}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<main>\n"
+        f"<h1>{title}</h1>\n<p>{text}</p>\n{form}</main>\n</body>\n</html>\n"
     )
     return Page(status, html.encode("utf-8", "replace"))
 
 
-def _form(question: _Question, answers: tuple[str, ...]) -> str:
+def _form(question: _Question, buttons: Mapping[str, str]) -> str:
     hidden = "".join(
         f'<input type="hidden" name="{name}" value="{escape(value)}">\n'
         for name, value in question.fields.items()
     )
-    buttons = "".join(
-        f'<button name="answer" value="{answer}">{_BUTTONS[answer]}</button>\n'
-        for answer in answers
+    shown = "".join(
+        f'<button name="answer" value="{answer}">{text}</button>\n'
+        for answer, text in buttons.items()
     )
-    return f'<form method="post" action="?">\n{hidden}{buttons}</form>\n'
+    return f'<form method="post" action="?">\n{hidden}{shown}</form>\n'

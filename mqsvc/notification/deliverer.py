@@ -14,7 +14,14 @@ from mqsvc.messaging.errors import InvalidRequest
 from mqsvc.messaging.model import NewMessage, Subscription
 from mqsvc.messaging.records import Records
 from mqsvc.notification.breaker import Breaker
-from mqsvc.notification.channel import Channel, Notice, Outcome, Verdict, refused
+from mqsvc.notification.channel import (
+    Channel,
+    Notice,
+    Outcome,
+    Verdict,
+    refused,
+    scheme_of,
+)
 from mqsvc.notification.entries import (
     CLIENT,
     KEPT_SECONDS,
@@ -88,7 +95,7 @@ class Deliverer:
         return outcome
 
     async def _attempt(self, delivery: Delivery, subscription: Subscription) -> Outcome:
-        scheme = subscription.subscriber.partition(":")[0].lower()
+        scheme = scheme_of(subscription.subscriber)
         channel = self._channels.get(scheme)
         if channel is None:
             return refused(f"this server does not deliver to {scheme}")
@@ -99,6 +106,7 @@ class Deliverer:
             bytes(delivery.content),
             posted=delivery.posted,
             via=delivery.via,
+            letter=delivery.letter,
         )
         return await channel.deliver(notice)
 

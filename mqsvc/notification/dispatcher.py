@@ -40,11 +40,13 @@ from mqsvc.messaging.model import (
     Subscription,
 )
 from mqsvc.messaging.shield import finished
+from mqsvc.notification.channel import CONNECTION
 from mqsvc.notification.deliverer import Deliverer
 from mqsvc.notification.entries import CLIENT, Delivery, Entry, due, outbox
 from mqsvc.notification.filters import compile_filter
-from mqsvc.notification.forwarding import goes_round, target_of
+from mqsvc.notification.forwarding import goes_round
 from mqsvc.notification.history import History
+from mqsvc.notification.questions import can_answer
 from mqsvc.storage.interfaces import IManagementStore, IMessageStore
 
 Pools = Callable[[], Awaitable[Sequence[str | None]]]
@@ -72,9 +74,6 @@ RENEW_SECONDS = 10.0
 """How long after its last renewal a lease is renewed."""
 
 PER_PAGE = 100
-
-_CONNECTION = "websocket:"
-"""What the subscriber of a subscription that belongs to a connection begins with."""
 
 
 @define(eq=False)
@@ -296,10 +295,11 @@ class Dispatcher(Service):
             subscription = await self._management.subscription(
                 delivery.destination, delivery.subscription, self._now()
             )
+            following = None
+            if self._is_due(delivery, subscription):
+                following = await self._deliverer.make(pool, delivery, subscription)
         except SubscriptionDoesNotExist:
             following = None
-        else:
-            following = await self._deliverer.make(pool, delivery, subscription)
         await self._keep(pool, [following])
         await self._done(due(pool), message, claim_id)
 
@@ -331,13 +331,18 @@ class Dispatcher(Service):
             after = page[-1].id
         return [each for each in found if self._is_told(each, entry.via)]
 
+    def _is_due(self, delivery: Delivery, subscription: Subscription) -> bool:
+        """Whether it is still wanted: the subscriber may have answered or changed."""
+        if delivery.is_question:
+            return can_answer(subscription) and not subscription.confirmed
+        return self._is_told(subscription, delivery.via)
+
     def _is_told(self, subscription: Subscription, via: str) -> bool:
         """Whether there is a delivery: connections follow their queues themselves."""
         source, subscriber = subscription.destination, subscription.subscriber
-        if subscriber.startswith(_CONNECTION) or goes_round(via, source, subscriber):
+        if subscriber.startswith(CONNECTION) or goes_round(via, source, subscriber):
             return False
-        # A queue of the project is nobody who could be asked.
-        is_asked = self._require_confirmation and not target_of(source, subscriber)
+        is_asked = self._require_confirmation and can_answer(subscription)
         return subscription.confirmed or not is_asked
 
 

@@ -13,6 +13,7 @@ import msgspec
 from msgspec import Raw, Struct
 
 from mqsvc.messaging.model import Destination, Kind, NewMessage
+from mqsvc.notification.channel import Letter
 
 CLIENT = "mqsvc-notification"
 """The poster of what the service writes down for itself."""
@@ -47,6 +48,9 @@ class Delivery(Struct, frozen=True):
     :ivar attempt: which one is next; 1 is the first.
     :ivar posted: when the message was, milliseconds since the epoch.
     :ivar via: as in the entry.
+    :ivar letter: what mail says in place of the content.
+    :ivar is_question: whether it asks the subscriber to confirm; all others tell of
+        messages.
     """
 
     id: str
@@ -58,6 +62,8 @@ class Delivery(Struct, frozen=True):
     attempt: int = 1
     posted: int = 0
     via: str = ""
+    letter: Letter | None = None
+    is_question: bool = False
 
     @property
     def destination(self) -> Destination:

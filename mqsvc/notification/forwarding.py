@@ -27,6 +27,7 @@ from mqsvc.notification.channel import (
     Verdict,
     refused,
     retry,
+    scheme_of,
     timed,
 )
 
@@ -65,7 +66,7 @@ def target_of(source: Destination, subscriber: str) -> Destination | None:
 
     :param source: what is subscribed to; the target is in its project.
     """
-    is_target = subscriber.partition(":")[0].lower() in SCHEMES
+    is_target = scheme_of(subscriber) in SCHEMES
     return _target(source, subscriber) if is_target else None
 
 

@@ -14,8 +14,7 @@ from typing import Any
 
 from mqsvc.messaging.errors import InvalidRequest
 from mqsvc.messaging.model import JsonObject
-
-KEY = "signing_secrets"
+from mqsvc.messaging.subscription_options import SECRETS as KEY
 
 PREFIX = "whsec_"
 

@@ -8,7 +8,7 @@ delivery carries a token for it.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, cast
 
@@ -23,13 +23,17 @@ from twisted.web.http_headers import Headers
 from twisted.web.iweb import IResponse
 
 from mqsvc.access.keystone import MAX_ANSWER, ServiceUser
-from mqsvc.messaging.errors import IdentityUnavailable, InvalidRequest
+from mqsvc.messaging.errors import IdentityUnavailable, InvalidRequest, NotAuthorized
 from mqsvc.messaging.model import JsonObject
+from mqsvc.messaging.subscription_options import TRUST as KEY
 from mqsvc.notification.channel import Notice, Outcome, refused, retry
 from mqsvc.notification.webhook import Webhook
 
-KEY = "trust_id"
 PREFIX = "trust+"
+
+_USER = ("token", "user", "id")
+_PROJECT = ("token", "project", "id")
+"""Where they stand in what the identity service says of a token."""
 
 MAX_KNOWN = 1000
 """Tokens that are remembered."""
@@ -87,31 +91,31 @@ class Trusts:
         self._trustee_id: str | None = None
         self._known: OrderedDict[str, TrustToken] = OrderedDict()
 
-    async def create(
-        self,
-        token: str,
-        trustor: str,
-        project: str,
-        roles: Collection[str],
-        expires: int | None,
-    ) -> str:
-        """Make a trust of a user; gives its id.
+    async def create(self, token: str, project: str, expires: int) -> str:
+        """Make a trust of a user, with all roles that the token has; gives its id.
 
         :param token: the user's own one: nobody else can make it.
-        :param expires: milliseconds since the epoch; none is never.
-        :raise IdentityUnavailable: it cannot be made.
+        :param expires: milliseconds since the epoch.
+        :raise NotAuthorized: the token is for another project, or for none, or does not
+            let its user make trusts.
+        :raise IdentityUnavailable: it cannot be made now.
         """
+        owner = await self._owner(token)
+        if _text(owner, *_PROJECT) != project:
+            raise _not_trusted()
         trust = {
-            "trustor_user_id": trustor,
+            "trustor_user_id": _text(owner, *_USER),
             "trustee_user_id": await self._trustee_user(),
             "project_id": project,
             "impersonation": True,
-            "roles": [{"name": role} for role in sorted(roles)],
-            "expires_at": None if expires is None else _moment(expires),
+            "roles": _roles(owner),
+            "expires_at": _moment(expires),
         }
-        path = "/OS-TRUST/trusts"
-        answer = await self._ask(path, {"trust": trust}, {"X-Auth-Token": token})
+        path, own = "/OS-TRUST/trusts", {"X-Auth-Token": token}
+        answer = await self._ask("POST", path, own, {"trust": trust})
         made = _text(answer.document, "trust", "id")
+        if answer.status in (401, 403):
+            raise _not_trusted()
         if answer.status != 201 or not made:
             raise self._unusable(f"answers {answer.status} to a new trust")
         return made
@@ -143,10 +147,20 @@ class Trusts:
             self._known.popitem(last=False)
         return token
 
+    async def _owner(self, token: str) -> Any:
+        """Whose a token is, in the words of the identity service."""
+        headers = {"X-Auth-Token": token, "X-Subject-Token": token}
+        answer = await self._ask("GET", "/auth/tokens", headers)
+        if answer.status in (401, 403, 404):
+            raise _not_trusted()
+        if answer.status != 200:
+            raise self._unusable(f"answers {answer.status} to a look at a token")
+        return answer.document
+
     async def _trustee_user(self) -> str:
         if self._trustee_id is None:
             answer = await self._log_in(None)
-            found = _text(answer.document, "token", "user", "id")
+            found = _text(answer.document, *_USER)
             if answer.status != 201 or not found:
                 raise self._unusable(
                     f"answers {answer.status} to the login of the trustee; check the "
@@ -162,12 +176,12 @@ class Trusts:
     async def _log_in(self, scope: Mapping[str, Any] | None) -> _Answer:
         scoped = {} if scope is None else {"scope": scope}
         document = {"auth": {"identity": self._trustee.identity, **scoped}}
-        return await self._ask("/auth/tokens", document, {})
+        return await self._ask("POST", "/auth/tokens", {}, document)
 
     async def _ask(
-        self, path: str, document: Any, headers: Mapping[str, str]
+        self, method: str, path: str, headers: Mapping[str, str], document: Any = None
     ) -> _Answer:
-        asked = Deferred.fromCoroutine(self._post(path, document, headers))
+        asked = Deferred.fromCoroutine(self._send(method, path, headers, document))
         try:
             return await asked.addTimeout(self._timeout, self._clock)
         except CancelledError:
@@ -175,14 +189,14 @@ class Trusts:
         except Exception as error:
             raise self._unusable("cannot be asked") from error
 
-    async def _post(
-        self, path: str, document: Any, headers: Mapping[str, str]
+    async def _send(
+        self, method: str, path: str, headers: Mapping[str, str], document: Any
     ) -> _Answer:
         response = await self._client.request(
-            "POST",
+            method,
             self._url + path,
             headers=Headers({name: [value] for name, value in headers.items()}),
-            json=document,
+            **({} if document is None else {"json": document}),
             allow_redirects=False,
             unbuffered=True,
         )
@@ -243,6 +257,20 @@ def _plain(subscriber: str) -> str:
     return subscriber[len(PREFIX) :]
 
 
+def _not_trusted() -> NotAuthorized:
+    return NotAuthorized(
+        "Your token does not let you make a trust for this project. Use one that you "
+        "got for the project with your password."
+    )
+
+
+def _roles(document: Any) -> list[dict[str, str]]:
+    """The roles of a token, by their ids: names may differ in case only."""
+    token = document.get("token") if isinstance(document, Mapping) else None
+    roles = token.get("roles") if isinstance(token, Mapping) else None
+    return [{"id": _text(role, "id")} for role in roles or []]
+
+
 def _moment(milliseconds: int) -> str:
     moment = datetime.fromtimestamp(milliseconds / 1000, UTC)
     return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
@@ -250,7 +278,7 @@ def _moment(milliseconds: int) -> str:
 
 def _token(answer: _Answer) -> TrustToken | None:
     value = (answer.headers.getRawHeaders("X-Subject-Token") or [""])[0]
-    project = _text(answer.document, "token", "project", "id")
+    project = _text(answer.document, *_PROJECT)
     try:
         expires = datetime.fromisoformat(_text(answer.document, "token", "expires_at"))
     except ValueError:

@@ -20,6 +20,7 @@ from mqsvc.messaging.model import NAMEABLE
 from mqsvc.messaging.operations import Operations
 from mqsvc.notification.deliveries import Deliveries
 from mqsvc.rest.claims import ClaimResource
+from mqsvc.rest.confirming import confirmation_page
 from mqsvc.rest.cors import CORS
 from mqsvc.rest.flavors import FlavorResource
 from mqsvc.rest.front import Front
@@ -60,6 +61,7 @@ def make_api(
     cors: CORS,
     *,
     deliveries: Deliveries | None = None,
+    has_confirmation_page: bool = True,
     admin_mode: bool = False,
     pooling: bool = False,
     enable_checksum: bool = False,
@@ -70,6 +72,7 @@ def make_api(
     :param guard: stands before the operations.
     :param cors: which pages of other sites may call.
     :param deliveries: what came of notifications; none where nobody is told.
+    :param has_confirmation_page: whether subscribers can answer questions on a page.
     :param admin_mode: whether there are resources for administrators.
     :param pooling: whether pools and flavors are among them.
     :param has_websocket: whether clients can go over to WebSocket on this port.
@@ -101,7 +104,9 @@ def make_api(
         guard.turns.finish()
         operations.waiting.finish()
 
-    return API(Front(app, entrance, cors), largest, finish)
+    page = confirmation_page(operations.subscriptions, guard)
+    front = Front(app, entrance, cors, page if has_confirmation_page else None)
+    return API(front, largest, finish)
 
 
 def _administration(operations: Operations) -> list[Route]:

@@ -19,6 +19,7 @@ from twisted.web.server import NOT_DONE_YET, Request
 from werkzeug.exceptions import HTTPException
 
 from mqsvc.messaging.errors import InvalidHeader
+from mqsvc.notification.confirmation import PAGE_PATH
 from mqsvc.rest.answer import Answer, write
 from mqsvc.rest.cors import CORS
 from mqsvc.rest.problems import refuse
@@ -30,6 +31,8 @@ _METHODS = frozenset(
     b"UNCHECKIN UPDATE VERSION-CONTROL".split()
 )
 """What HTTP and its extensions know; anything else is no request at all."""
+
+_PAGE = PAGE_PATH.encode()
 
 PATHS_KNOWN = 4096
 """Paths whose route is remembered: those of queues come again and again."""
@@ -54,12 +57,16 @@ class Front(Resource):
     """Answers every request.
 
     :param entrance: answers where no route leads.
+    :param page: where subscribers answer, if they do it here.
     """
 
     isLeaf = True
 
-    def __init__(self, app: Klein, entrance: Entrance, cors: CORS) -> None:
+    def __init__(
+        self, app: Klein, entrance: Entrance, cors: CORS, page: Resource | None
+    ) -> None:
         super().__init__()
+        self._page = page
         self._app = app
         self._entrance = entrance
         self._cors = cors
@@ -76,6 +83,8 @@ class Front(Resource):
                 request, InvalidHeader("Bad request", "There is no such method.")
             )
         path = _path(request)
+        if path == _PAGE and self._page is not None:
+            return self._page.render(request)
         try:
             found = (self._known if len(path) <= LONGEST_KNOWN else self._find)(path)
         except UnicodeError:

@@ -8,6 +8,7 @@ from attrs import frozen
 
 from mqsvc.messaging.errors import Conflict
 from mqsvc.messaging.model import Kind, Subscription
+from mqsvc.messaging.subscription_options import shown
 from mqsvc.messaging.subscriptions import Subscriptions
 from mqsvc.notification.deliveries import Deliveries
 from mqsvc.rest.answer import Answer
@@ -78,7 +79,7 @@ class SubscriptionResource:
             "subscriber": subscription.subscriber,
             "ttl": subscription.ttl,
             "age": self._shapes.age(subscription.created),
-            "options": subscription.options,
+            "options": shown(subscription.options),
             "confirmed": subscription.confirmed,
         }
 
@@ -87,7 +88,9 @@ class SubscriptionResource:
         location = f"{call.path}/subscriptions"
         document = call.required_object()
         try:
-            created = await self._subscriptions.create(call.destination, document)
+            created = await self._subscriptions.create(
+                call.destination, document, call.caller.token
+            )
         except Conflict as error:
             raise Conflict(error.description, location) from error
         return Answer(201, {"subscription_id": created.id}, {"location": location})
@@ -103,7 +106,9 @@ class SubscriptionResource:
         """Change one."""
         subscription_id = call.arguments["subscription_id"]
         document = call.required_document()
-        await self._subscriptions.update(call.destination, subscription_id, document)
+        await self._subscriptions.update(
+            call.destination, subscription_id, document, call.caller.token
+        )
         location = f"{call.path}/subscriptions/{subscription_id}"
         return Answer(204, headers={"location": location})
 

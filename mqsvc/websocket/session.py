@@ -147,13 +147,15 @@ class Session:
         project, client_id = headers["X-Project-ID"], headers["Client-ID"]
         if self._service.guard.gate.authenticator is None:
             return Caller(project, client_id, roles_of(_texts(headers)))
-        identity = self.identity
-        if identity is None:
+        shown, identity = self.shown, self.identity
+        if shown is None or identity is None:
             self._check_signature(action, headers, body)
             return Caller(project, client_id)
         if project != identity.project:
             raise Refused(403, _OTHER_PROJECT)
-        return Caller(project, client_id, identity.roles, identity.user)
+        return Caller(
+            *(project, client_id, identity.roles, identity.user), token=shown.token
+        )
 
     def _check_signature(
         self, action: Action, headers: Mapping[str, Any], body: Mapping[str, Any]

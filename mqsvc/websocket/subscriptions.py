@@ -12,6 +12,7 @@ from mqsvc.messaging.errors import Conflict, InvalidRequest
 from mqsvc.messaging.limits import Limits
 from mqsvc.messaging.model import Subscription
 from mqsvc.messaging.shield import shielded
+from mqsvc.messaging.subscription_options import shown
 from mqsvc.messaging.subscriptions import Subscriptions
 from mqsvc.websocket.call import Action, Call
 from mqsvc.websocket.envelope import Reply
@@ -98,7 +99,7 @@ class SubscriptionActions:
     ) -> Reply:
         destination = call.destination
         try:
-            created = await operations.create(destination, document)
+            created = await operations.create(destination, document, call.caller.token)
         except Conflict:
             return Reply(409, f"Subscription {destination.name} not created.")
         message = f"Subscription {destination.name} created."
@@ -120,7 +121,7 @@ class SubscriptionActions:
             "subscriber": subscription.subscriber,
             "ttl": subscription.ttl,
             "age": self._ages.of(subscription),
-            "options": subscription.options,
+            "options": shown(subscription.options),
             "confirmed": subscription.confirmed,
         }
 
@@ -134,7 +135,9 @@ class SubscriptionActions:
         """Change one; the ttl of a push can be renewed in this way."""
         subscription_id = call.body["subscription_id"]
         document = call.document("subscription_id")
-        await self._subscriptions.update(call.destination, subscription_id, document)
+        await self._subscriptions.update(
+            call.destination, subscription_id, document, call.caller.token
+        )
         return Reply(204, f"Subscription {subscription_id} updated.")
 
     async def confirm(self, call: Call) -> Reply:

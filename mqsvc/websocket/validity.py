@@ -19,11 +19,12 @@ class Shown:
     """A token that was accepted.
 
     :ivar identity: whose it is; none once it holds no more.
+    :ivar token: the token itself, for what only its user may do.
     """
 
     def __init__(self, token: str, identity: Identity, body: Any, form: Format) -> None:
         self.identity: Identity | None = identity
-        self._token = token
+        self.token = token
         self._form = form
         self._warns_before = _span(body)
 
@@ -34,7 +35,7 @@ class Shown:
         """
         before, found = self.identity, None
         try:
-            found = await gate.authenticate({TOKEN_HEADER: self._token}.get)
+            found = await gate.authenticate({TOKEN_HEADER: self.token}.get)
         except IdentityUnavailable:
             return
         except NotAuthenticated:

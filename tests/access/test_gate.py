@@ -107,7 +107,9 @@ class GateTests(SynchronousTestCase):
     def test_token_decides(self) -> None:
         """With a token nothing else that a client says of itself is believed."""
         caller = self.enter(self.gate(True), {**CLAIMED, "X-Auth-Token": "good"})
-        self.assertEqual(caller, Caller("p1", CLIENT, frozenset({"member"}), "ann"))
+        wanted = Caller("p1", CLIENT, frozenset({"member"}), "ann", "good")
+        self.assertEqual(caller, wanted)
+        self.assertNotIn("good", repr(caller))
 
     def test_no_token(self) -> None:
         """Without a token, or with one that does not hold, nobody comes in."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from attrs import evolve
+
 from mqsvc.messaging.errors import (
     Conflict,
     InvalidBody,
@@ -12,7 +14,8 @@ from mqsvc.messaging.errors import (
     UnusableSubscription,
 )
 from mqsvc.messaging.limits import Limits
-from mqsvc.messaging.model import Kind, Subscription
+from mqsvc.messaging.model import JsonObject, Kind, Subscription
+from mqsvc.messaging.subscription_options import shown
 from mqsvc.storage.ids import format_id
 from tests.messaging.case import EPOCH, NOW, OTHER, QUEUE, OperationsTestCase
 
@@ -314,3 +317,166 @@ class ListTests(SubscriptionTestCase):
         for _ in range(2):
             self.done(self.subscriptions.delete(QUEUE, made.id))
             self.fails(SubscriptionDoesNotExist, self.subscriptions.get(QUEUE, made.id))
+
+
+class Asked:
+    """Subscribers that are all accepted, with a note of what was asked of them."""
+
+    def __init__(self) -> None:
+        self.tokens: list[str | None] = []
+        self.invited: list[Subscription] = []
+        self.left: list[Subscription] = []
+
+    async def check(self, subscriber: str, options: JsonObject) -> None:
+        """See :class:`mqsvc.messaging.subscribers.Subscribers`."""
+
+    async def entitle(self, wanted: Subscription, token: str | None) -> Subscription:
+        """Give a right to those that have none and are of a user."""
+        self.tokens.append(token)
+        if token is None or "trust_id" in wanted.options:
+            return wanted
+        number = len(self.tokens)
+        return evolve(wanted, options={**wanted.options, "trust_id": f"t{number}"})
+
+    async def invite(self, subscription: Subscription) -> None:
+        """See :class:`mqsvc.messaging.subscribers.Subscribers`."""
+        self.invited.append(subscription)
+
+    async def farewell(self, subscription: Subscription) -> None:
+        """See :class:`mqsvc.messaging.subscribers.Subscribers`."""
+        self.left.append(subscription)
+
+
+class AskedTestCase(SubscriptionTestCase):
+    """Operations that ask subscribers."""
+
+    def setUp(self) -> None:
+        """Write down what is asked."""
+        super().setUp()
+        self.asked = Asked()
+        self.subscriptions = evolve(self.subscriptions, subscribers=self.asked)
+
+    def update(
+        self, subscription_id: str, token: str | None = None, **changes: Any
+    ) -> Subscription:
+        """Change a subscription; as it is then stored."""
+        done = self.subscriptions.update(QUEUE, subscription_id, changes, token)
+        self.done(done)
+        return self.get(subscription_id)
+
+
+class AskingTests(AskedTestCase):
+    """When subscribers are asked."""
+
+    def test_new(self) -> None:
+        """A new subscriber is asked, and once more when it subscribes again."""
+        made = self.subscribe()
+        self.assertEqual([made], self.asked.invited)
+        self.subscribe(ttl=100)
+        self.assertEqual([made, made], self.asked.invited)
+
+    def test_confirmed(self) -> None:
+        """Who has agreed is not asked any more."""
+        made = self.subscribe()
+        self.confirm(made.id)
+        self.fails(Conflict, self.subscriptions.create(QUEUE, {"subscriber": HOOK}))
+        self.assertEqual(([made], []), (self.asked.invited, self.asked.left))
+
+    def test_left(self) -> None:
+        """Who leaves is told how to come back."""
+        made = self.subscribe()
+        self.confirm(made.id)
+        self.confirm(made.id, False)
+        self.assertEqual([made], self.asked.left)
+        self.assertEqual(1, len(self.asked.invited))
+
+    def test_other_subscriber(self) -> None:
+        """A new subscriber of an old subscription is asked; other changes ask none."""
+        made = self.subscribe()
+        self.confirm(made.id)
+        self.update(made.id, ttl=100)
+        self.update(made.id, options={"a": 1})
+        self.update(made.id, subscriber=HOOK)
+        self.assertEqual(1, len(self.asked.invited))
+        changed = self.update(made.id, subscriber=f"{HOOK}/other")
+        self.assertFalse(changed.confirmed)
+        self.assertEqual([made, changed], self.asked.invited)
+
+    def test_hung_up(self) -> None:
+        """A client that leaves while its subscription is made has it asked."""
+        answer = self.management.hold_answer("subscribe")
+        creating = self.start(self.subscriptions.create(QUEUE, {"subscriber": HOOK}))
+        self.cancel(creating)
+        answer.callback(None)
+        self.assertEqual(1, len(self.asked.invited))
+
+
+class HiddenTests(AskedTestCase):
+    """Options that nobody can read."""
+
+    def test_shown(self) -> None:
+        """Readers see where something is hidden; the rest is shown."""
+        options = {"signing_secrets": ["one", "two"], "trust_id": "t", "from": "a"}
+        wanted = {"signing_secrets": ["***"] * 2, "trust_id": "***", "from": "a"}
+        self.assertEqual(wanted, shown(options))
+        self.assertEqual({"a": 1}, shown({"a": 1}))
+
+    def test_sent_back(self) -> None:
+        """What a reader saw and sends back stays what it was."""
+        made = self.subscribe(options={"signing_secrets": ["one"], "trust_id": "t"})
+        seen = shown(self.get(made.id).options)
+        changed = self.update(made.id, options={**seen, "a": 1})
+        self.assertEqual({**made.options, "a": 1}, changed.options)
+
+    def test_secret_added_and_taken(self) -> None:
+        """A secret can be added beside one that is hidden, and that one be left out."""
+        made = self.subscribe(options={"signing_secrets": ["one"]})
+        changed = self.update(made.id, options={"signing_secrets": ["***", "two"]})
+        self.assertEqual(["one", "two"], changed.options["signing_secrets"])
+        changed = self.update(made.id, options={"signing_secrets": ["two"]})
+        self.assertEqual(["two"], changed.options["signing_secrets"])
+        self.assertEqual({}, self.update(made.id, options={}).options)
+
+    def test_nothing_hidden(self) -> None:
+        """What stands for something hidden does not where nothing is."""
+        made = self.subscribe()
+        changed = self.update(made.id, options={"trust_id": "***"})
+        self.assertEqual({}, changed.options)
+
+
+class TrustTests(AskedTestCase):
+    """A right that a user gave holds for what the user asked for."""
+
+    def trusted(self) -> Subscription:
+        """A subscription of a user."""
+        document = {"subscriber": HOOK}
+        return self.done(self.subscriptions.create(QUEUE, document, "token"))
+
+    def test_created(self) -> None:
+        """It is had with the token of the user, and kept."""
+        made = self.trusted()
+        self.assertEqual(["token"], self.asked.tokens)
+        self.assertEqual({"trust_id": "t1"}, self.get(made.id).options)
+
+    def test_kept(self) -> None:
+        """New options leave it as it is."""
+        made = self.trusted()
+        changed = self.update(made.id, "other", options={"a": 1})
+        self.assertEqual({"trust_id": "t1", "a": 1}, changed.options)
+
+    def test_renewed(self) -> None:
+        """Another subscriber, or a longer life, takes the right of who wants that."""
+        made = self.trusted()
+        changed = self.update(made.id, "other", subscriber=f"{HOOK}/other")
+        self.assertEqual({"trust_id": "t2"}, changed.options)
+        changed = self.update(made.id, "other", ttl=7200)
+        self.assertEqual({"trust_id": "t3"}, changed.options)
+        changed = self.update(made.id, subscriber=HOOK)
+        self.assertEqual({}, changed.options)
+
+    def test_own(self) -> None:
+        """One that a client brings is used."""
+        made = self.trusted()
+        values = {"subscriber": f"{HOOK}/other", "options": {"trust_id": "mine"}}
+        changed = self.update(made.id, "other", **values)
+        self.assertEqual({"trust_id": "mine"}, changed.options)

@@ -49,7 +49,7 @@ class ForwardingTestCase(RestTestCase):
         self.expect(await self.call("POST", path), 200)
 
     async def attempts(
-        self, queue: str, subscription_id: str, least: int = 1
+        self, queue: str, subscription_id: str, least: int = 1, step: float = 1
     ) -> list[dict[str, Any]]:
         """What came of the deliveries of a subscription, once there are so many."""
         path = f"/v2/queues/{queue}/subscriptions/{subscription_id}/deliveries"
@@ -57,7 +57,7 @@ class ForwardingTestCase(RestTestCase):
             answer = self.expect(await self.call("GET", path), 200).json
             if len(answer["attempts"]) >= least:
                 return list(answer["attempts"])
-            self.clock.advance(1)
+            self.clock.advance(step)
 
 
 class ForwardingTests(ForwardingTestCase):
@@ -180,28 +180,35 @@ class QuotaTests(ForwardingTestCase):
     async def test_later(self) -> None:
         """What is more than the project may post comes later."""
         made = await self.subscribe("a", "queue:b")
-        await self.post("a", *range(5))
-        found = await self.attempts("a", made)
+        # The project is in debt for two seconds.
+        await self.post("a", *range(8))
+        found = await self.attempts("a", made, step=0.1)
         self.assertEqual({429}, {each["status"] for each in found})
         bodies: list[Any] = []
-        while len(bodies) < 5:
+        while len(bodies) < 8:
             self.clock.advance(1)
-            answer = await self.call("DELETE", "/v2/queues/b/messages?pop=5")
+            answer = await self.call("DELETE", "/v2/queues/b/messages?pop=8")
             popped = self.expect(answer, 200).json["messages"]
             bodies += [message["body"] for message in popped]
-        self.assertEqual([*range(5)], sorted(bodies))
+        self.assertEqual([*range(8)], sorted(bodies))
 
 
 class ConfirmationTests(ForwardingTestCase):
     """Where subscribers have to agree."""
 
-    settings: ClassVar = ("notification.require_confirmation=true",)
+    settings: ClassVar = (
+        "notification.require_confirmation=true",
+        "signed_url.secret_key=for-tests-only",
+    )
 
     async def test_not_asked(self) -> None:
         """A queue of the project is told without being asked."""
-        await self.subscribe("a", "queue:b")
+        made = await self.subscribe("a", "queue:b")
+        path = f"/v2/queues/a/subscriptions/{made}/confirm"
+        self.expect(await self.call("PUT", path, json={"confirmed": False}), 204)
         await self.post("a", 1)
         self.assertEqual(1, (await self.next_of("b"))["body"])
+        self.assertEqual(1, len(await self.attempts("a", made)))
 
 
 class WebSocketTests(ForwardingTestCase):

@@ -15,7 +15,7 @@ from twisted.web.http_headers import Headers
 
 from mqsvc.access.authentication import Identity
 from mqsvc.access.keystone import Keystone, ServiceUser
-from mqsvc.messaging.errors import IdentityUnavailable, InvalidRequest
+from mqsvc.messaging.errors import IdentityUnavailable, InvalidRequest, NotAuthorized
 from mqsvc.notification import trust
 from mqsvc.notification.channel import Notice, Outcome, Verdict
 from mqsvc.notification.trust import TrustRefused, Trusts, TrustWebhook
@@ -64,12 +64,13 @@ class TrustCase(TestCase):
     async def trust(self, user: str = MEMBER, project: str = "one") -> str:
         """The id of a new trust of a user."""
         token = self.server.token(user, project)
-        identity = await self.identity(token)
-        assert identity.user is not None
-        assert identity.project is not None
         return await self.trusts.create(
-            token, identity.user, identity.project, ["member"], None
+            token, self.server.projects[project], self.in_seconds(3600)
         )
+
+    def in_seconds(self, seconds: int) -> int:
+        """A moment to come."""
+        return int(reactor.seconds() + seconds) * 1000
 
     def notice(self, trust_id: Any, project: str = "one") -> Notice:
         """A notice to the receiver, of a subscription in a project."""
@@ -148,12 +149,8 @@ class TrustTests(TrustCase):
     async def test_expiry(self) -> None:
         """A trust can have an end, and so have its tokens."""
         token = self.server.token(MEMBER, "one")
-        identity = await self.identity(token)
-        assert identity.user is not None
-        end = int(reactor.seconds() + 30) * 1000
-        trust_id = await self.trusts.create(
-            token, identity.user, self.server.projects["one"], ["member"], end
-        )
+        end = self.in_seconds(30)
+        trust_id = await self.trusts.create(token, self.server.projects["one"], end)
         made = await self.trusts.fetch(trust_id)
         self.assertLessEqual(made.expires, end / 1000)
         # Less than a minute is left, so that it is not used again.
@@ -199,14 +196,34 @@ class RefusedTests(TrustCase):
         self.assertEqual([], self.tokens)
 
     async def test_not_the_user(self) -> None:
-        """Nobody makes a trust in another user's name."""
-        ann = await self.identity(self.server.token(MEMBER, "one"))
-        assert ann.user is not None
-        bob = self.server.token(OTHER, "two")
-        with self.assertRaises(IdentityUnavailable):
+        """A token of another project, of none, or that is no token makes no trust."""
+        for token in (
+            self.server.token(OTHER, "two"),
+            self.server.token(MEMBER, None),
+            "nonsense",
+        ):
+            with self.assertRaises(NotAuthorized):
+                await self.trusts.create(
+                    token, self.server.projects["one"], self.in_seconds(60)
+                )
+
+    async def test_application_credential(self) -> None:
+        """A token that was not got with a password makes no trust."""
+        made, secret = self.server.application_credential(MEMBER, "one")
+        login = ServiceUser.by_credential(made, secret).login()
+        _, headers, _ = self.server._exchange("POST", "/auth/tokens", login)
+        with self.assertRaises(NotAuthorized):
             await self.trusts.create(
-                bob, ann.user, self.server.projects["one"], ["member"], None
+                headers["X-Subject-Token"],
+                self.server.projects["one"],
+                self.in_seconds(60),
             )
+
+    async def test_delegated(self) -> None:
+        """Who acts for a user cannot pass that on."""
+        given = await self.trusts.fetch(await self.trust())
+        with self.assertRaises(NotAuthorized):
+            await self.trusts.create(given.value, given.project, self.in_seconds(60))
 
     async def test_check(self) -> None:
         """A new subscription is checked as its webhook is."""
@@ -240,7 +257,11 @@ class AwayTests(TrustCase):
         outcome = await self.outcome(self.trusts_of(self.server.url, "wrong"))
         self.assertEqual(Verdict.RETRY, outcome.verdict)
         with self.assertRaises(IdentityUnavailable):
-            await self.trusts_of(self.server.url, "wrong").create("t", "u", "p", [], 1)
+            await self.trusts_of(self.server.url, "wrong").create(
+                self.server.token(MEMBER, "one"),
+                self.server.projects["one"],
+                self.in_seconds(60),
+            )
 
     async def test_nonsense(self) -> None:
         """An answer that is none gives no token."""

@@ -17,7 +17,7 @@ from attrs import frozen
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
-from twisted.internet.task import Clock, LoopingCall
+from twisted.internet.task import Clock, LoopingCall, deferLater
 from twisted.trial.unittest import TestCase
 from twisted.web.client import Agent, HTTPConnectionPool, readBody
 from twisted.web.http_headers import Headers
@@ -171,6 +171,11 @@ class RestTestCase(TestCase):
         for _ in range(4):
             await self.call("POST", "/v2/queues/elsewhere/claims")
             await self.call("GET", "/v2/queues/elsewhere/messages")
+
+    async def pass_time(self) -> None:
+        """Let a hundredth of a second go by, here and in the service."""
+        self.clock.advance(0.01)
+        await deferLater(reactor, 0.01)
 
     # What is checked everywhere
 
