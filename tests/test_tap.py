@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import gc
 import json
 import os
 import signal
@@ -38,7 +39,13 @@ from mqsvc.config import ConfigError, Settings, load
 from mqsvc.service import DataDirectory, Root
 from mqsvc.storage.errors import StoreOpenError
 from mqsvc.storage.open import open_stores
-from mqsvc.tap import Options, make_root, makeService
+from mqsvc.tap import (
+    COLLECTIONS,
+    Options,
+    make_root,
+    makeService,
+    settle_after_start,
+)
 from mqsvc.workers.means import Means
 
 CHECKOUT = Path(__file__).parent.parent
@@ -644,3 +651,20 @@ class ProcessTests(TestCase):
         os.kill(process, signal.SIGTERM)
         await deferToThread(wait_for_lock, self.data_dir)
         self.assertNotIn("Traceback", log_file.read_text())
+
+
+class SettleTests(SynchronousTestCase):
+    """What is done when all that a start makes is there."""
+
+    def test_after_the_start(self) -> None:
+        """A second after the start nothing that was made for it is collected again."""
+        self.addCleanup(gc.set_threshold, *gc.get_threshold())
+        self.addCleanup(gc.unfreeze)
+        clock = Clock()
+        root = Root(DataDirectory(self.mktemp()), [], [])
+        settle_after_start(root, clock)
+        root.started.callback(None)
+        self.assertEqual(0, gc.get_freeze_count())
+        clock.advance(1)
+        self.assertGreater(gc.get_freeze_count(), 0)
+        self.assertEqual(COLLECTIONS, gc.get_threshold())

@@ -173,6 +173,7 @@ class Subscriptions:
             wanted = await self._accepted(changed(current, values), token)
             if await self._store.update_subscription(wanted, self._now(), current):
                 if wanted.subscriber != current.subscriber:
+                    self._audience.forget(destination)
                     await self._subscribers.invite(wanted)
                 return
         raise Conflict(_TOO_BUSY)

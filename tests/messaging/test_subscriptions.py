@@ -6,6 +6,7 @@ from typing import Any
 
 from attrs import evolve
 
+from mqsvc.messaging.audience import Audience
 from mqsvc.messaging.errors import (
     Conflict,
     InvalidBody,
@@ -47,6 +48,24 @@ class SubscriptionTestCase(OperationsTestCase):
         """The subscriber agrees, or not any more."""
         document = {"confirmed": confirmed}
         self.done(self.subscriptions.confirm(QUEUE, subscription_id, document))
+
+
+class AudienceTests(SubscriptionTestCase):
+    """Who is told of what is posted, when a subscription becomes another one."""
+
+    def test_connection_becomes_a_webhook(self) -> None:
+        """A change of subscriber is known at once to those who post."""
+        limits = Limits(subscriber_types=("http", "websocket"))
+        self.limits = limits  # type: ignore[misc]
+        self.over(self.management, self.messages)
+        audience = Audience(self.management, lambda: NOW, self.bus)
+        made = self.done(
+            self.operations.subscriptions.create(QUEUE, {"subscriber": "websocket:1"})
+        )
+        self.assertFalse(self.done(audience.listens(QUEUE)))
+        change = {"subscriber": HOOK}
+        self.done(self.operations.subscriptions.update(QUEUE, made.id, change))
+        self.assertTrue(self.done(audience.listens(QUEUE)))
 
 
 class CreateTests(SubscriptionTestCase):
