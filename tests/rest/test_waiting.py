@@ -182,14 +182,11 @@ class ClaimTests(WaitingTestCase):
 
     async def test_nothing_came_to_several(self) -> None:
         """Each of several clients is answered when its own time is over."""
-        answers = [await self.claiming(wait) for wait in (9, 5, 7)]
-        for seconds, done in ((5, [1]), (2, [1, 2]), (2, [0, 1, 2])):
+        answers = {at: await self.claiming(wait) for at, wait in enumerate((9, 5, 7))}
+        for seconds, next_one in ((5, 1), (2, 2), (2, 0)):
+            await self.still_waiting(*answers.values())
             self.clock.advance(seconds)
-            await self.settle()
-            found = [at for at, answer in enumerate(answers) if answer.called]
-            self.assertEqual(done, found)
-        for answer in answers:
-            self.expect(await self.soon(answer), 204)
+            self.expect(await self.soon(answers.pop(next_one)), 204)
 
     async def test_longest(self) -> None:
         """One may wait for twenty seconds."""
