@@ -263,7 +263,7 @@ class LifeTests(PushTestCase):
         self.factory.stopFactory()
         self.assertEqual(1001, (await client.gone)[0])
         while self.factory.in_flight():
-            await self.operations.health.ping()
+            await self.operations.queues.stats(self.queue("q"))
         page = await self.operations.subscriptions.page(self.queue("q"), None, "")
         self.assertEqual([], page)
 
@@ -426,7 +426,7 @@ class FailureTests(PushTestCase):
         client.hang_up()
         await client.gone
         while self.factory.in_flight():
-            await self.operations.health.ping()
+            await self.operations.queues.stats(self.queue("q"))
         self.assertTrue(self.flushLoggedErrors(StoreUnavailable))
 
     async def test_leaving_early(self) -> None:
@@ -449,7 +449,7 @@ class FailureTests(PushTestCase):
         client.hang_up()
         await client.gone
         while self.factory.connections:
-            await self.operations.health.ping()
+            await self.operations.queues.stats(self.queue("q"))
         waiting.callback(None)
         while await self.operations.subscriptions.page(self.queue("q"), None, ""):
             pass
