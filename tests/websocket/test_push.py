@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from twisted.internet import reactor
 from twisted.internet.defer import Deferred, fail
+from twisted.internet.task import deferLater
 
 from mqsvc.bus.news import News
 from mqsvc.messaging.errors import StoreUnavailable
@@ -263,7 +265,7 @@ class LifeTests(PushTestCase):
         self.factory.stopFactory()
         self.assertEqual(1001, (await client.gone)[0])
         while self.factory.in_flight():
-            await self.operations.health.ping()
+            await deferLater(reactor, 0.01)
         page = await self.operations.subscriptions.page(self.queue("q"), None, "")
         self.assertEqual([], page)
 
@@ -426,7 +428,7 @@ class FailureTests(PushTestCase):
         client.hang_up()
         await client.gone
         while self.factory.in_flight():
-            await self.operations.health.ping()
+            await deferLater(reactor, 0.01)
         self.assertTrue(self.flushLoggedErrors(StoreUnavailable))
 
     async def test_leaving_early(self) -> None:
@@ -449,7 +451,7 @@ class FailureTests(PushTestCase):
         client.hang_up()
         await client.gone
         while self.factory.connections:
-            await self.operations.health.ping()
+            await deferLater(reactor, 0.01)
         waiting.callback(None)
         while await self.operations.subscriptions.page(self.queue("q"), None, ""):
             pass
