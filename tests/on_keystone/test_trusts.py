@@ -58,7 +58,7 @@ class TrustCase(TestCase):
         """Whose a token is, by Keystone."""
         own = trustee()
         url = self.server.url
-        asker = Keystone(url, url, own, self.client, Clock(), 0, 30)
+        asker = Keystone(url, url, own, self.client, Clock(), 0, 30, 1)
         return await asker.identify(token)
 
     async def trust(self, user: str = MEMBER, project: str = "one") -> str:
