@@ -139,13 +139,17 @@ def all_names() -> list[str]:
 
 
 def rest_tests(
-    combination: Combination, module: str, without: Collection[str] = ON_REQUESTS
+    combination: Combination,
+    module: str,
+    without: Collection[str] = ON_REQUESTS,
+    settings: Sequence[str] = (),
 ) -> dict[str, type[TestCase]]:
     """The tests of the REST suite as classes of a module, on these stores.
 
     A test module calls ``globals().update(rest_tests(..., __name__))``.
 
     :param without: modules of the suite that are left out.
+    :param settings: options beside those of the stores.
     """
     made = {}
     for case in rest_cases():
@@ -153,7 +157,7 @@ def rest_tests(
         if subject in without or not _fits(case, combination):
             continue
         name = f"{subject}_{case.__name__}"
-        made[name] = _on_stores(case, combination)
+        made[name] = _on_stores(case, combination, settings)
         made[name].__name__ = made[name].__qualname__ = name
         made[name].__module__ = module
     return made
@@ -184,14 +188,16 @@ def rest_cases() -> list[type[RestTestCase]]:
     ]
 
 
-def _on_stores(case: type[RestTestCase], combination: Combination) -> type[TestCase]:
+def _on_stores(
+    case: type[RestTestCase], combination: Combination, besides: Sequence[str]
+) -> type[TestCase]:
     class Stores:
         """In front of a test: what it configures, and the stores besides."""
 
         @property
         def settings(self: Any) -> Sequence[str]:
             own = getattr(self, "own_settings", case.settings)
-            return [*combination.settings("rest"), *own]
+            return [*combination.settings("rest"), *besides, *own]
 
         @settings.setter
         def settings(self: Any, settings: Sequence[str]) -> None:

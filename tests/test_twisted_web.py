@@ -1,4 +1,7 @@
-"""The REST suite once more, on the HTTP server of twisted.web."""
+"""The REST suite once more, on the HTTP server of twisted.web.
+
+Most of it runs there in tests/on_servers/test_rest_mongodb.py; this is all the rest.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from typing import Any
 
 from twisted.trial.unittest import TestCase
 
-from tests.matrix import rest_cases
+from tests.matrix import Combination, rest_cases, rest_tests
 from tests.rest.server import RestTestCase
 
 
@@ -32,6 +35,15 @@ def on_twisted_web(case: type[RestTestCase]) -> type[TestCase]:
     return type(name, (Server, case), said)
 
 
+elsewhere = rest_tests(Combination.named("mongodb+mongodb"), "elsewhere")
+
 globals().update(
-    {made.__name__: made for made in map(on_twisted_web, rest_cases())},
+    {
+        made.__name__: made
+        for made in map(on_twisted_web, rest_cases())
+        if made.__name__ not in elsewhere
+    }
 )
+
+# Trial would run them here as well.
+del elsewhere

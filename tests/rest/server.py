@@ -7,10 +7,13 @@ the test advances it; everything else (sockets, threads, the store) is real.
 from __future__ import annotations
 
 import os
+import shutil
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
+from functools import cache
 from json import dumps
+from pathlib import Path
 from typing import Any, ClassVar
 
 from attrs import frozen
@@ -23,6 +26,7 @@ from twisted.web.client import Agent, HTTPConnectionPool, readBody
 from twisted.web.http_headers import Headers
 
 from mqsvc.config import load
+from mqsvc.storage.open import open_stores
 from mqsvc.tap import make_root
 from tests.rest.answers import Answer, flaw
 from tests.rest.connection import RawConnection, WholeBody
@@ -70,6 +74,15 @@ def _give_up(answer: Deferred[Answer]) -> None:
         answer.cancel()
 
 
+@cache
+def _new_stores() -> Path:
+    """A data directory with empty stores: to copy one is faster than to make one."""
+    directory = Path.cwd() / "new-stores"
+    directory.mkdir(mode=0o700)
+    open_stores("", "", str(directory), reactor)
+    return directory
+
+
 class RestTestCase(TestCase):
     """A running service and a client for it.
 
@@ -86,6 +99,7 @@ class RestTestCase(TestCase):
         self.data_dir = self.mktemp()
         self._agent = Agent(reactor, pool=HTTPConnectionPool(reactor, persistent=False))
         self.addCleanup(self._stop)
+        shutil.copytree(_new_stores(), self.data_dir)
         await self._start(self.settings)
 
     async def _start(self, settings: Sequence[str]) -> None:
