@@ -54,7 +54,7 @@ def guarded_server(
         "keystone_authtoken.password": password,
         "keystone_authtoken.project_name": "service",
         "keystone_authtoken.token_cache_time": str(cache_seconds),
-        "keystone_authtoken.timeout": "5",
+        "keystone_authtoken.timeout": "25",
     }
     words = [f"{name}={value}" for name, value in settings.items()]
     return LiveServer(*(part for word in words for part in ("--set", word)))
