@@ -213,7 +213,8 @@ class CommandTests(ClientCase):
         """Run a command as a user knows it."""
         environment = {
             "PATH": os.environ["PATH"],
-            "HOME": self.mktemp(),
+            # One for all: the command keeps there which plug-ins it found.
+            "HOME": os.path.abspath("openstack-home"),
             "OS_AUTH_URL": self.keystone.url,
             "OS_IDENTITY_API_VERSION": "3",
             "OS_USERNAME": user,
