@@ -69,18 +69,15 @@ class Bus:
 
         :param posted: the messages that just came, where they can be read already.
         """
-        if not self._links:
-            self._call(destination, posted)
-            return
         # Where others post too, these need not be the next ones.
-        self._call(destination, ())
+        self._call(destination, () if self._has_others else posted)
         if any(link.wants(destination) for link in self._links):
             self._send_soon()
             self._destinations[destination] = None
 
     def takes_posted(self, destination: Destination) -> bool:
         """Whether anybody is to be told what was posted, and not only that."""
-        return destination in self._callbacks and not self._links
+        return destination in self._callbacks and not self._has_others
 
     def subscribe(self, destination: Destination, callback: Callback) -> Unsubscribe:
         """Have a function called at each signal.
@@ -106,7 +103,10 @@ class Bus:
         callbacks = self._callbacks.get(destination)
         if callbacks is not None:
             for callback in list(callbacks.values()):
-                callback(posted)
+                try:
+                    callback(posted)
+                except Exception:  # noqa: BLE001 - the others are to hear all the same
+                    self.log.failure("Somebody who heard a signal failed")
 
     # What is remembered.
 
@@ -155,7 +155,19 @@ class Bus:
     @property
     def is_whole(self) -> bool:
         """Whether all signals come; if not, those who wait must look themselves."""
+        if self._is_shared and all(link.shares_board for link in self._links):
+            # There may be servers that have no way to tell this one.
+            return False
         return all(link.is_up for link in self._links)
+
+    @property
+    def _is_shared(self) -> bool:
+        """Whether there may be servers that do not look at this board."""
+        return self.remembered < inf
+
+    @property
+    def _has_others(self) -> bool:
+        return bool(self._links) or self._is_shared
 
     def connect(self, link: Link) -> None:
         """Let others hear, too.

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from bson import ObjectId
 from pymongo.errors import OperationFailure
 from twisted.internet.defer import Deferred
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from mqsvc.storage.messages.mongodb_commands import Connection, Document
@@ -38,12 +38,10 @@ class Ended(Exception):
 class MongoLine:
     """See :class:`~mqsvc.links.remote.Line`."""
 
-    log = Logger()
-
     def __init__(self, address: Address, reactor: Any) -> None:
         self._address = address
         self._reactor = reactor
-        self._speaker: Any = None
+        self._speaker: Speaker | None = None
 
     def __str__(self) -> str:
         """For the log."""
@@ -55,19 +53,19 @@ class MongoLine:
         """See :class:`~mqsvc.links.remote.Line`, as for what follows."""
         pools = [Connections(self._address, 1, self._reactor) for _ in range(2)]
         try:
-            speaker, listener = [
+            one, other = [
                 Connection(await pool.getprotocol(), self._address) for pool in pools
             ]
-            await _make(listener)
-            # One that is empty cannot be followed.
-            await _insert(speaker, b"")
-            cursor = await _to_the_end(listener)
-            self._speaker = speaker
+            await _make(other)
+            cursor, batch = await _to_the_end(one, other)
+            self._speaker = speaker = Speaker(one)
             begin()
             while True:
-                cursor, batch = await _next(listener, cursor)
                 for document in batch:
-                    hear(document["news"])
+                    if document["news"]:
+                        hear(document["news"])
+                speaker.check()
+                cursor, batch = await _next(other, cursor)
         finally:
             self._speaker = None
             for pool in pools:
@@ -76,13 +74,28 @@ class MongoLine:
     def say(self, data: bytes) -> None:
         """Inserted, and not waited for."""
         if self._speaker is not None:
-            step = Deferred.fromCoroutine(_insert(self._speaker, data))
-            step.addErrback(self._not_said)
+            self._speaker.say(data)
 
-    def _not_said(self, failure: Failure) -> None:
-        # The listener, at the same server, finds out whether it is worth going on.
-        if self._speaker is not None:
-            self.log.warn("A signal was not sent: {error}", error=failure.value)
+
+class Speaker:
+    """Says things on a connection until one of them was not taken."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+        self._failure: Failure | None = None
+
+    def say(self, data: bytes) -> None:
+        """Insert it, without an answer."""
+        step = Deferred.fromCoroutine(_insert(self.connection, {"news": data}))
+        step.addErrback(self._fail)
+
+    def _fail(self, failure: Failure) -> None:
+        self._failure = failure
+
+    def check(self) -> None:
+        """Fail with what became of something that was said."""
+        if self._failure is not None:
+            self._failure.raiseException()
 
 
 async def _make(connection: Connection) -> None:
@@ -93,22 +106,31 @@ async def _make(connection: Connection) -> None:
             raise
 
 
-async def _insert(connection: Connection, data: bytes) -> None:
+async def _insert(connection: Connection, document: Document) -> None:
     await connection.command(
-        "insert", COLLECTION, documents=[{"news": data}], writeConcern=_TO_LAST
+        "insert", COLLECTION, documents=[document], writeConcern=_TO_LAST
     )
 
 
-async def _to_the_end(connection: Connection) -> int:
-    """A cursor behind everything that was there."""
-    reply = await connection.command(
+async def _to_the_end(
+    speaker: Connection, listener: Connection
+) -> tuple[int, Sequence[Document]]:
+    """A cursor behind everything that was there, and what it has come upon since."""
+    # One that is empty cannot be followed.
+    await _insert(speaker, {"news": b""})
+    reply = await listener.command(
         *("find", COLLECTION), tailable=True, awaitData=True, batchSize=1000
     )
-    cursor: int = reply["cursor"]["id"]
-    batch: Sequence[Document] = reply["cursor"]["firstBatch"]
-    while batch:
-        cursor, batch = await _next(connection, cursor)
-    return cursor
+    cursor, batch = reply["cursor"]["id"], reply["cursor"]["firstBatch"]
+    # While others speak there is always something more, so the end has to be marked;
+    # with the cursor there already, either it comes upon the mark or it is lost.
+    mark = ObjectId()
+    await _insert(speaker, {"_id": mark, "news": b""})
+    while True:
+        ids = [document["_id"] for document in batch]
+        if mark in ids:
+            return cursor, batch[ids.index(mark) + 1 :]
+        cursor, batch = await _next(listener, cursor)
 
 
 async def _next(connection: Connection, cursor: int) -> tuple[int, Sequence[Document]]:

@@ -26,6 +26,9 @@ FIRST_PAUSE = 0.1
 LONGEST_PAUSE = 5.0
 """Seconds between attempts to connect."""
 
+STEADY_SECONDS = 60.0
+"""Only a line that was up for so long is connected again at once."""
+
 PRESENCE_SECONDS = 10.0
 """How often a server says that it is there."""
 
@@ -75,6 +78,7 @@ class RemoteLink(Service):
         self._presence.clock = reactor
         self._company_until = float("-inf")
         self._is_up = False
+        self._up_since = float("inf")
         self._last_said = ""
 
     @property
@@ -108,11 +112,16 @@ class RemoteLink(Service):
                 reason = ""
             except Exception as error:  # noqa: BLE001 - whatever it was may pass
                 reason = str(error) or type(error).__name__
-            if self._is_up:
+            if self._was_steady:
                 pause = FIRST_PAUSE
             self._end(reason)
             await self._rest(pause)
             pause = min(2 * pause, LONGEST_PAUSE)
+
+    @property
+    def _was_steady(self) -> bool:
+        now: float = self._reactor.seconds()
+        return self._is_up and now - self._up_since >= STEADY_SECONDS
 
     async def _rest(self, seconds: float) -> None:
         if self.running:
@@ -124,6 +133,7 @@ class RemoteLink(Service):
     def _begin(self) -> None:
         self.log.info("Signals go by {line}", line=self._description)
         self._is_up, self._last_said = True, ""
+        self._up_since = self._reactor.seconds()
         # Others have to say again that they are there.
         self._company_until = float("-inf")
         self._say(_HELLO)

@@ -101,6 +101,23 @@ class BusTests(SynchronousTestCase):
             end()
         self.assertEqual({}, self.bus._callbacks)
 
+    def test_failing(self) -> None:
+        """One that fails is logged, and keeps neither others nor posters from it."""
+        self.bus.subscribe(QUEUE, lambda _: 1 // 0)
+        self.listen("other")
+        self.bus.publish(QUEUE)
+        self.assertEqual(["other"], self.heard)
+        self.assertEqual(1, len(self.flushLoggedErrors(ZeroDivisionError)))
+
+    def test_failing_at_news(self) -> None:
+        """One that fails does not keep the rest of the news from being heard."""
+        self.bus.subscribe(QUEUE, lambda _: 1 // 0)
+        self.listen("other", OTHERS[0])
+        self.bus.hear(News([QUEUE, OTHERS[0]]))
+        self.bus.hear(News(is_all=True))
+        self.assertEqual(["other"] * 2, self.heard)
+        self.assertEqual(2, len(self.flushLoggedErrors(ZeroDivisionError)))
+
     def test_changes_during_a_signal(self) -> None:
         """Who hears a signal may end its subscription, make others and signal."""
 
@@ -197,6 +214,23 @@ class LinkTests(SynchronousTestCase):
         self.assertTrue(self.bus.is_whole)
         self.links[1].is_up = False
         self.assertFalse(self.bus.is_whole)
+
+    def test_unlinked_servers(self) -> None:
+        """Without a link to servers that may be there signals are not all."""
+        bus = Bus(clock=self.clock, remembered=5)
+        self.assertFalse(bus.is_whole)
+        bus.connect(Recorder(shares_board=True))
+        self.assertFalse(bus.is_whole)
+        bus.connect(Recorder())
+        self.assertTrue(bus.is_whole)
+
+    def test_posted_beside_unlinked_servers(self) -> None:
+        """What others may have posted unheard comes first."""
+        bus = Bus(clock=self.clock, remembered=5)
+        bus.subscribe(QUEUE, self.heard.append)
+        self.assertFalse(bus.takes_posted(QUEUE))
+        bus.publish(QUEUE, [Message("1", b"{}", 60, 0)])
+        self.assertEqual([()], self.heard)
 
 
 class NewsTests(SynchronousTestCase):

@@ -17,6 +17,7 @@ from mqsvc.links.remote import (
     FIRST_PAUSE,
     LONGEST_PAUSE,
     PRESENCE_SECONDS,
+    STEADY_SECONDS,
     RemoteLink,
 )
 from mqsvc.messaging.model import Destination, Kind
@@ -28,12 +29,14 @@ class Exchange:
     """What lines are connected to.
 
     :ivar said: everything, by whomever.
+    :ivar is_brittle: whether lines break as soon as they are connected.
     """
 
     def __init__(self) -> None:
         self.lines: list[MemoryLine] = []
         self.said: list[bytes] = []
         self.is_open = True
+        self.is_brittle = False
 
     def close(self) -> None:
         """Cut all lines, and let nobody connect."""
@@ -68,6 +71,8 @@ class MemoryLine:
         self._exchange.lines.append(self)
         try:
             begin()
+            if self._exchange.is_brittle:
+                self.cut()
             await self._over
         finally:
             self._hear = None
@@ -223,6 +228,28 @@ class ServersTests(SynchronousTestCase):
         self.assertEqual(2, server.line.attempts)
         self.clock.pump([LONGEST_PAUSE] * 50)
         self.assertGreater(server.line.attempts, 50)
+
+    def test_pauses_while_it_breaks(self) -> None:
+        """A line that breaks whenever it is connected is tried less often, too."""
+        self.exchange.is_brittle = True
+        server = self.start()
+        self.clock.pump([FIRST_PAUSE] * 100)
+        self.assertLess(server.line.attempts, 10)
+        self.clock.pump([LONGEST_PAUSE] * 10)
+        self.assertGreater(server.line.attempts, 10)
+
+    def test_pause_after_long(self) -> None:
+        """A line that was up for long is connected again soon, whatever was before."""
+        self.exchange.close()
+        server = self.start()
+        self.clock.pump([LONGEST_PAUSE] * 10)
+        self.exchange.is_open = True
+        self.clock.advance(LONGEST_PAUSE)
+        self.clock.advance(STEADY_SECONDS)
+        before = server.line.attempts
+        server.line.cut()
+        self.clock.advance(FIRST_PAUSE)
+        self.assertEqual(before + 1, server.line.attempts)
 
     def test_stopped_while_down(self) -> None:
         """A server can stop between two attempts."""

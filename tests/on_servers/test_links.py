@@ -9,8 +9,9 @@ from typing import Any, ClassVar
 import treq
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, gatherResults
-from twisted.internet.task import deferLater
+from twisted.internet.task import LoopingCall, deferLater
 from twisted.internet.threads import deferToThread
+from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from mqsvc.bus import Bus
@@ -26,6 +27,7 @@ from tests.servers.redis import RedisServer, shared_redis
 from tests.websocket.client import Client, connect
 
 QUEUE = Destination("p", Kind.QUEUE, "q")
+OTHER = Destination("p", Kind.QUEUE, "other")
 STEP_SECONDS = 0.01
 ROUNDS = 6
 """Enough for a test to take too long if each took as long as somebody may wait."""
@@ -197,6 +199,44 @@ class MongoLineTests(LineTests, TestCase):
         """See :class:`LineTests`."""
         return f"mongodb://127.0.0.1:{free_port()}/links"
 
+    async def test_join_while_others_speak(self) -> None:
+        """A server joins although something comes whenever it looks."""
+        first, second = await self.start(self.shared_uri(), 2)
+        talk = LoopingCall(first.bus.publish, QUEUE)
+        talk.start(STEP_SECONDS / 10)
+        self.addCleanup(talk.stop)
+        third = Member(self.shared_uri())
+        third.link.startService()
+        self.addCleanup(third.link.stopService)
+        await third.until(third.knows_others)
+        heard = second.next_signal(OTHER)
+        third.bus.publish(OTHER)
+        await heard
+
+    async def test_join_unnoticed(self) -> None:
+        """What is put there to find the end is no signal, nor what was there before."""
+        first, _ = await self.start(self.shared_uri(), 2)
+        with capturedLogs() as logged:
+            (third,) = await self.start(self.shared_uri(), 1)
+            heard = first.next_signal(OTHER)
+            third.bus.publish(OTHER)
+            await heard
+        texts = [formatEvent(event) for event in logged]
+        self.assertEqual([], [text for text in texts if "unreadable" in text])
+
+    async def test_broken_speaker(self) -> None:
+        """When only what it speaks through is lost a server connects again."""
+        self.patch(mongodb, "AWAIT_MILLISECONDS", 50)
+        first, second = await self.start(self.shared_uri(), 2)
+        first.link._line._speaker.connection.protocol.transport.abortConnection()
+        looked = first.next_signal(OTHER)
+        first.bus.publish(QUEUE)
+        await looked
+        await first.until(first.knows_others)
+        heard = second.next_signal(OTHER)
+        first.bus.publish(OTHER)
+        await heard
+
     async def test_too_much(self) -> None:
         """Who loses its place, because too much was said, begins anew."""
         self.patch(mongodb, "BYTES", 65_536)
@@ -253,6 +293,17 @@ class ChoiceTests(SynchronousTestCase):
             settings = load(None, {}, overrides)
             bus = make_bus(settings, None, reactor).bus
             self.assertEqual(is_alone, bus.is_alone)
+
+    def test_unlinked(self) -> None:
+        """Without links those who wait look themselves, if others share the catalog."""
+        redis = "drivers.message_store=redis://h"
+        for overrides, is_whole in (
+            ([redis], True),
+            (self.shared, False),
+            ([redis, *self.shared, "drivers.bus=none"], False),
+        ):
+            bus = make_bus(load(None, {}, overrides), None, reactor).bus
+            self.assertEqual(is_whole, bus.is_whole, overrides)
 
 
 class SharingServer(LiveServer):
