@@ -32,7 +32,7 @@ class Bounds:
     running: int
 
 
-ALONE = Bounds(starts=8, running=32)
+ALONE = Bounds(starts=24, running=64)
 """While one project calls."""
 
 SHARED = Bounds(starts=1, running=3)
