@@ -17,7 +17,7 @@ from mqsvc.messaging.dead_letters import DeadLetters
 from mqsvc.messaging.limits import MIN_TTL, Limits
 from mqsvc.messaging.model import Claim, Claimed, DeadLetterRule, Destination
 from mqsvc.messaging.occupancy import Occupancy
-from mqsvc.messaging.records import Records
+from mqsvc.messaging.records import Known, Records
 from mqsvc.messaging.shield import shielded
 from mqsvc.messaging.waiting import MAX_WAIT, Waiting
 from mqsvc.storage.interfaces import IMessageStore
@@ -125,8 +125,9 @@ class Claims:
             return await self._take(destination, terms, limit)
         # Where the target lives must hold until its messages are there.
         async with self._occupancy.shared(rule.target):
-            if not await self._dead_letters.are_apart(destination, rule.target):
-                return await self._move_and_take(destination, terms, limit, rule)
+            there = await self._records.know(rule.target)
+            if not await self._dead_letters.are_apart(destination, there):
+                return await self._move_and_take(destination, terms, limit, rule, there)
         return await self._take_and_carry(destination, terms, limit, rule)
 
     def _take(
@@ -141,12 +142,20 @@ class Claims:
         )
 
     async def _move_and_take(
-        self, destination: Destination, terms: _Terms, limit: int, rule: DeadLetterRule
+        self,
+        destination: Destination,
+        terms: _Terms,
+        limit: int,
+        rule: DeadLetterRule,
+        there: Known,
     ) -> Claimed:
-        """Let the store move what is worn out in the same step as the claim."""
+        """Let the store move what is worn out in the same step as the claim.
+
+        :param there: what was known of the target before.
+        """
         claimed = await self._take(destination, terms, limit, rule)
         try:
-            await self._announce(rule.target, claimed.dead_lettered)
+            await self._announce(rule.target, there, claimed.dead_lettered)
         except Exception:
             if claimed.claim is not None:
                 await self._give_back(destination, claimed.claim)
@@ -170,17 +179,16 @@ class Claims:
             await self._give_back(destination, claim)
         return carried
 
-    async def _announce(self, target: Destination, arrived: int) -> None:
+    async def _announce(self, target: Destination, there: Known, arrived: int) -> None:
         """Make the record of a dead-letter queue that has messages, and signal.
 
         Messages are moved before the record is made. Where that failed, or the process
         died in between, a later claim finds it missing and makes up for it.
         """
-        if not (await self._records.know(target)).exists:
+        if not there.exists:
             arrived = arrived or (await self._store.stats(target, self._now())).total
-            if arrived:
-                await self._records.ensure(target)
         if arrived:
+            await self._records.ensure_still(target, there)
             self._bus.publish(target)
 
     async def _give_back(self, destination: Destination, *claims: Claim) -> None:

@@ -26,7 +26,7 @@ from mqsvc.messaging.model import (
     StoredMessage,
 )
 from mqsvc.messaging.occupancy import Occupancy
-from mqsvc.messaging.records import Records
+from mqsvc.messaging.records import Known, Records
 from mqsvc.storage.ids import RANDOM_BITS, format_id, parse_id
 from mqsvc.storage.interfaces import IMessageStore
 
@@ -48,10 +48,9 @@ class DeadLetters:
     _now: Now
     _can_encrypt: bool
 
-    async def are_apart(self, destination: Destination, target: Destination) -> bool:
-        """Whether a store cannot move messages from one to the other by itself."""
+    async def are_apart(self, destination: Destination, there: Known) -> bool:
+        """Whether a store cannot move messages to a target by itself."""
         here = await self._records.know(destination)
-        there = await self._records.know(target)
         if self._records.placement is not None and not there.exists:
             # Somebody else may choose its pool meanwhile.
             return True

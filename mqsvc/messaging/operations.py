@@ -110,7 +110,7 @@ class Operations:
             bus=bus,
             administration=_administration(management, pooled, limits),
             services=(
-                (Recheck(records, messages, occupancy, clock),) if bus.is_late else ()
+                () if bus.is_alone else (Recheck(records, messages, occupancy, clock),)
             ),
         )
 

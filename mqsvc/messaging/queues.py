@@ -141,18 +141,19 @@ class Queues:
         await shielded(Deferred.fromCoroutine(self._delete(destination)))
 
     async def _delete(self, destination: Destination) -> None:
+        records = self._records
         async with self._occupancy.alone(destination):
-            # First, so that a failure leaves no messages without a queue.
-            await self._messages.clear(destination)
-            if self._records.bus.is_alone:
-                await self._records.delete(destination)
-                return
-            pool = await self._records.pool_of(destination)
-            with self._records.departure(pool, destination):
-                await self._records.delete(destination)
-                # What another process posted in between. One that has posted looks
-                # whether there is a change since, and if so for the record.
+            is_alone = records.bus.is_alone
+            # What others know better counts: it is cleared where it lives now.
+            ask = records.know if is_alone else records.ask
+            with records.departure((await ask(destination)).pool, destination):
+                # First, so that a failure leaves no messages without a queue.
                 await self._messages.clear(destination)
+                await records.delete(destination)
+                if not is_alone:
+                    # What another process posted in between. One that has posted
+                    # looks whether there is a change since, and if so for the record.
+                    await self._messages.clear(destination)
 
     async def page(
         self,

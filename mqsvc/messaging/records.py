@@ -8,7 +8,7 @@ is not. All changes go through here, and the bus takes them to other processes.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TypeVar
 
 from attrs import frozen
@@ -46,7 +46,7 @@ class Records:
 
     :param placement: chooses the pools of new ones; without it there are no pools.
     :param bus: tells of changes; by default there is one process.
-    :ivar relied: what :meth:`ensure_still` was content with, and may have been wrong.
+    :ivar relied: what came where, as keys; it may be that its record is elsewhere.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class Records:
         self._quotas = quotas
         self._knowledge: Knowledge[Known] = Knowledge(self.bus, "record")
         self._leaving: dict[Destination, str | None] = {}
-        self.relied: dict[Destination, Known] = {}
+        self.relied: dict[tuple[Destination, str | None], None] = {}
 
     @property
     def quotas(self) -> Quotas:
@@ -103,12 +103,14 @@ class Records:
         """Make the record with no metadata unless it exists.
 
         :raise NoPool: there is no pool for it.
+        :raise StoreUnavailable: others remove it as often as it is made.
         """
-        known = await self.know(destination)
-        if known.exists:
-            return known
-        await self.create(destination, {})
-        return await self.know(destination)
+        for _ in range(ATTEMPTS):
+            known = await self.know(destination)
+            if known.exists:
+                return known
+            await self.create(destination, {})
+        raise StoreUnavailable
 
     async def ensure_still(self, destination: Destination, known: Known) -> None:
         """Make the record again that another process removed while something came.
@@ -116,12 +118,20 @@ class Records:
         :param known: what was known before that came.
         :raise StoreUnavailable: it lives elsewhere now; what came must come again.
         """
-        if self._knowledge.get(destination) is not known:
-            now_known = await self.ensure(destination)
-            if now_known.pool != known.pool:
-                raise StoreUnavailable
-        if self.bus.is_late:
-            self.relied[destination] = known
+        is_there = known.exists and self._knowledge.get(destination) is known
+        if not is_there:
+            is_there = (await self._again(destination, known)).pool == known.pool
+        if self.bus.is_late or not is_there:
+            self.relied[destination, known.pool] = None
+        if not is_there:
+            raise StoreUnavailable
+
+    async def _again(self, destination: Destination, known: Known) -> Known:
+        """Make it again, where it was, if it is gone; what is known of it now."""
+        if known.exists and not (await self.know(destination)).exists:
+            with suppress(PoolDoesNotExist):
+                await self.create_in(known.pool, destination, {})
+        return await self.ensure(destination)
 
     async def create(self, destination: Destination, metadata: JsonObject) -> bool:
         """Make the record, in a pool chosen for it; fires with whether it is new.

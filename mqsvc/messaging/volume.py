@@ -47,7 +47,7 @@ class Volume:
         self._store = store
         self._clock = clock
         self._known: dict[str, _Known] = {}
-        self._waiting: dict[str, list[Deferred[None]]] = {}
+        self._waiting: dict[str, list[Deferred[_Known]]] = {}
 
     async def admit(self, project: str, messages: Sequence[NewMessage]) -> None:
         """Let a project post messages.
@@ -56,8 +56,8 @@ class Volume:
         """
         if not self._bound:
             return
-        while (known := self._fresh(project)) is None:
-            await self._learn(project)
+        # An answer just got is used however long it took: the next may take as long.
+        known = self._fresh(project) or await self._learn(project)
         size = sum(len(message.body) for message in messages)
         if known.size + size > self._bound:
             raise QuotaExceeded(
@@ -76,11 +76,12 @@ class Volume:
 
     def _until_asked(self, known: _Known) -> int:
         """In how many seconds the store is asked again."""
-        return math.ceil(known.since + KNOWN_SECONDS - self._clock.seconds())
+        seconds = math.ceil(known.since + KNOWN_SECONDS - self._clock.seconds())
+        return max(1, seconds)
 
-    def _learn(self, project: str) -> Deferred[None]:
-        """Fires when the store has answered; who comes meanwhile waits for the same."""
-        answered: Deferred[None] = Deferred()
+    def _learn(self, project: str) -> Deferred[_Known]:
+        """The store's answer; who comes meanwhile waits for the same."""
+        answered: Deferred[_Known] = Deferred()
         waiting = self._waiting.setdefault(project, [])
         waiting.append(answered)
         if len(waiting) == 1:
@@ -88,18 +89,19 @@ class Volume:
             asking.addBoth(self._tell, project)
         return answered
 
-    async def _ask(self, project: str) -> None:
+    async def _ask(self, project: str) -> _Known:
         since = self._clock.seconds()
-        size = await self._store.stored_bytes(project)
+        known = _Known(await self._store.stored_bytes(project), since)
         # Those that were asked for last are at the end.
         self._known.pop(project, None)
-        self._known[project] = _Known(size, since)
+        self._known[project] = known
         if len(self._known) > MAX_BUCKETS:
             del self._known[next(iter(self._known))]
+        return known
 
-    def _tell(self, outcome: Failure | None, project: str) -> None:
+    def _tell(self, outcome: _Known | Failure, project: str) -> None:
         for answered in self._waiting.pop(project):
-            if outcome is None:
-                answered.callback(None)
-            else:
+            if isinstance(outcome, Failure):
                 answered.errback(outcome)
+            else:
+                answered.callback(outcome)

@@ -19,8 +19,9 @@ from mqsvc.messaging.messages import View
 from mqsvc.messaging.metadata import Rules
 from mqsvc.messaging.model import Destination, NewMessage
 from mqsvc.messaging.operations import Operations
-from mqsvc.messaging.recheck import Recheck
-from mqsvc.messaging.records import Known, Records
+from mqsvc.messaging.placement import ATTEMPTS
+from mqsvc.messaging.recheck import SECONDS, Recheck
+from mqsvc.messaging.records import Records
 from tests.messaging.case import GRAVE, QUEUE, WORN_OUT, OperationsTestCase
 from tests.messaging.pooled import PooledTestCase
 from tests.messaging.stores import Watched, unlimited
@@ -177,6 +178,39 @@ class WorkersTests(ProcessesCase):
             self.assert_consistent()
             self.successResultOf(self.second.delete())
 
+    def test_removal_during_a_creation(self) -> None:
+        """A queue that is removed while a post makes it is made once more."""
+        held = self.first.management.hold_answer("create")
+        posting = self.first.post("new")
+        self.successResultOf(self.second.delete())
+        held.callback(None)
+        self.successResultOf(posting)
+        self.assertIsNotNone(self.successResultOf(self.management.get(QUEUE)))
+        self.assert_consistent()
+
+    def test_removed_all_the_time(self) -> None:
+        """Where others always remove it a post gives up, and has left nothing."""
+        held = self.first.management.hold_answer("create")
+        posting = self.first.post("new")
+        for _ in range(ATTEMPTS):
+            self.assertNoResult(posting)
+            self.successResultOf(self.second.delete())
+            before, held = held, self.first.management.hold_answer("create")
+            before.callback(None)
+        self.failureResultOf(posting, StoreUnavailable)
+        self.assertEqual([], self.first.listed())
+
+    def test_looks_again(self) -> None:
+        """Workers look again at what came in the middle of a change; one alone not."""
+        (recheck,) = self.first.operations.services
+        assert isinstance(recheck, Recheck)
+        recheck.startService()
+        self.addCleanup(recheck.stopService)
+        self.first.records.relied[QUEUE, None] = None
+        self.clock.advance(SECONDS)
+        self.assertEqual({}, self.first.records.relied)
+        self.assertEqual((), self.operations.services)
+
     def test_removal_that_fails_halfway(self) -> None:
         """What could not be cleared in the end is cleared by the next attempt."""
         self.successResultOf(self.first.post("old"))
@@ -238,7 +272,7 @@ class ServersTests(ProcessesCase):
         self.successResultOf(self.first.delete())
         self.successResultOf(process.post("y"))
         self.assertIsNotNone(self.successResultOf(self.management.get(QUEUE)))
-        self.assertEqual((), process.operations.services)
+        self.assertEqual({}, process.records.relied)
 
     def lose_record(self) -> None:
         """Post at one what the other has removed without its knowing."""
@@ -285,7 +319,7 @@ class ServersTests(ProcessesCase):
         held.callback(None)
         self.successResultOf(looking)
         self.assertEqual([b'"y"', b'"z"'], self.first.listed())
-        self.assertEqual([QUEUE], list(self.second.records.relied))
+        self.assertEqual([(QUEUE, None)], list(self.second.records.relied))
         self.done(self.recheck.look())
         self.assertEqual({}, self.second.records.relied)
 
@@ -339,21 +373,124 @@ class PoolsTests(PooledTestCase):
         self.post("x")
         self.add_pool("a", weight=0)
         self.successResultOf(self.management.delete(QUEUE))
-        recheck = Recheck(
-            self.records,
-            self.watched,
-            self.operations.queues._occupancy,
-            self.clock,
-        )
-        self.records.relied[QUEUE] = Known(True, self.rules(), "a")
-        self.done(recheck.look())
+        self.records.relied[QUEUE, "a"] = None
+        self.look()
         self.assertEqual("a", self.pool_of())
         self.assertEqual([b'"x"'], self.listed())
 
-    def rules(self) -> Rules:
-        """Rules of no importance."""
-        rules: Rules = self.done(self.records.know(QUEUE)).rules
-        return rules
+    def look(self) -> None:
+        """Look again at what came."""
+        occupancy = self.operations.queues._occupancy
+        recheck = Recheck(self.records, self.watched, occupancy, self.clock)
+        self.done(recheck.look())
+
+    def move(self, pool: str, destination: Destination = QUEUE) -> None:
+        """Another process removes a destination and makes it again elsewhere."""
+        self.successResultOf(self.stores["test:a"].clear(destination))
+        self.successResultOf(self.management.delete(destination))
+        self.successResultOf(self.management.create(destination, {}, pool))
+
+    def open_pool(self, name: str) -> None:
+        """Add a pool, and use it once."""
+        self.add_pool(name, weight=0)
+        self.successResultOf(self.pooled.ping_pool(name))
+
+    def test_carried(self) -> None:
+        """What came where the queue was goes to where it is, however much it is."""
+        self.records.bus.remembered = REMEMBERED
+        self.add_pool("a")
+        self.open_pool("b")
+        self.post("old")
+        self.move("b")
+        bodies = list(range(150))
+        for start in range(0, 150, 15):
+            self.post(*bodies[start : start + 15])
+        self.assertEqual([], self.in_pool("b"))
+        with capturedLogs() as logged:
+            self.look()
+        self.assertEqual([], logged)
+        self.assertEqual([], self.in_pool("a"))
+        step = self.stores["test:b"].stored(QUEUE, 200, None, self.now)
+        carried = [each.message.body for each in self.successResultOf(step)]
+        self.assertEqual([b"%d" % body for body in bodies], carried)
+        self.assertEqual({}, self.records.relied)
+
+    def test_carried_after_a_failure(self) -> None:
+        """Where the new pool does not answer the next look does it."""
+        self.records.bus.remembered = REMEMBERED
+        self.add_pool("a")
+        self.open_pool("b")
+        self.post("old")
+        self.move("b")
+        self.post("x")
+        self.stores["test:b"].broken = {"restore"}
+        self.look()
+        self.assertEqual([b'"x"'], self.in_pool("a"))
+        self.stores["test:b"].broken = set()
+        self.look()
+        self.assertEqual([b'"x"'], self.listed())
+        self.assertEqual([], self.in_pool("a"))
+
+    def test_pool_is_gone(self) -> None:
+        """What came to a pool that was removed is looked at once, with a warning."""
+        self.records.relied[QUEUE, "gone"] = None
+        with capturedLogs() as logged:
+            self.look()
+        self.assertIn("a pool that is gone", formatEvent(logged[0]))
+        self.assertEqual({}, self.records.relied)
+
+    def test_late_news_of_a_removal(self) -> None:
+        """A removal clears where the queue lives, and not where it was."""
+        self.records.bus.remembered = REMEMBERED
+        self.add_pool("a")
+        self.open_pool("b")
+        self.post("old")
+        self.move("b")
+        message = NewMessage(b'"elsewhere"', 60)
+        late = self.stores["test:b"].post(QUEUE, [message], "c", self.now)
+        self.successResultOf(late)
+        self.done(self.operations.queues.delete(QUEUE))
+        self.assertEqual([], self.in_pool("b"))
+        self.assertIsNone(self.record())
+
+    def moving_letter(self) -> Callable[[], Deferred[Any]]:
+        """A letter that a store moves within a pool; goes on when it is called."""
+        self.add_pool("a")
+        self.create(GRAVE)
+        self.create(QUEUE, **WORN_OUT)
+        self.post("x")
+        claim = self.claim()
+        assert claim is not None
+        self.done(self.operations.claims.release(QUEUE, claim.id))
+        self.open_pool("b")
+        held = self.stores["test:a"].hold_answer("claim")
+        claiming = self.claiming(wait=0)
+
+        def go_on() -> Deferred[Any]:
+            self.records._knowledge.forget(GRAVE)
+            held.callback(None)
+            return claiming
+
+        return go_on
+
+    def test_target_is_gone(self) -> None:
+        """A target that was removed is made again where its letter is."""
+        go_on = self.moving_letter()
+        self.successResultOf(self.management.delete(GRAVE))
+        self.add_pool("a", weight=0)
+        self.assertIsNone(self.successResultOf(go_on()))
+        self.assertEqual("a", self.pool_of(GRAVE))
+        self.assertEqual([b'"x"'], self.listed(GRAVE))
+
+    def test_target_is_elsewhere(self) -> None:
+        """A letter for a target that was made again elsewhere is taken there."""
+        go_on = self.moving_letter()
+        self.successResultOf(self.management.delete(GRAVE))
+        self.successResultOf(self.management.create(GRAVE, {}, "b"))
+        self.failureResultOf(go_on(), StoreUnavailable)
+        self.look()
+        self.assertEqual([b'"x"'], self.listed(GRAVE))
+        self.assertEqual([b'"x"'], self.in_pool("b", GRAVE))
 
     def test_dead_letters(self) -> None:
         """Letters that travel to what was removed meanwhile make it again there."""
@@ -371,7 +508,6 @@ class PoolsTests(PooledTestCase):
         self.successResultOf(self.management.delete(GRAVE))
         self.records._knowledge.forget(GRAVE)
         held.callback(None)
-        self.failureResultOf(claiming, StoreUnavailable)
-        self.assertIsNone(self.successResultOf(self.claiming(wait=0)))
+        self.assertIsNone(self.successResultOf(claiming))
         self.assertEqual([b'"x"'], self.listed(GRAVE))
-        self.assertIsNotNone(self.record(GRAVE))
+        self.assertEqual("a", self.pool_of(GRAVE))

@@ -101,6 +101,20 @@ class VolumeTests(SynchronousTestCase):
         self.failureResultOf(third, QuotaExceeded)
         self.assertEqual(["stored_bytes", "stored_bytes"], self.store.calls)
 
+    def test_slow_store(self) -> None:
+        """An answer that took longer than it is good for is used, and asked anew."""
+        self.keep(70)
+        self.store.calls.clear()
+        for _ in range(2):
+            gate = self.store.hold_call("stored_bytes")
+            first, second = self.ask(20), self.ask(20)
+            self.clock.advance(KNOWN_SECONDS + 1)
+            gate.callback(None)
+            self.successResultOf(first)
+            refusal = self.failureResultOf(second, QuotaExceeded).value
+            self.assertEqual(1, refusal.retry_after)
+        self.assertEqual(["stored_bytes", "stored_bytes"], self.store.calls)
+
     def test_store_fails(self) -> None:
         """Without an answer nobody is let in, and the next one asks again."""
         gate = self.store.hold_call("stored_bytes")
