@@ -14,6 +14,8 @@ from zlib import crc32
 
 from attrs import frozen
 
+from mqsvc.bus.mapped import memory_of, new_memory
+
 SLOTS = 4096
 """How many things are told apart."""
 
@@ -83,16 +85,9 @@ class Board:
         :param rows: how many processes will open it.
         :raise OSError: it cannot be made.
         """
-        new = f"{path}.new"
-        descriptor = os.open(new, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
-        try:
-            os.ftruncate(descriptor, _size(rows))
-            board = cls(mmap.mmap(descriptor, _size(rows)), None)
-        finally:
-            os.close(descriptor)
-        board._begin()
-        # Who still looks at an older one, from another run, keeps to that.
-        os.rename(new, path)
+        with new_memory(path, _size(rows)) as memory:
+            board = cls(memory, None)
+            board._begin()
         return board
 
     @classmethod
@@ -105,11 +100,7 @@ class Board:
         """
         if not 0 <= row < rows:
             raise ValueError(f"there is no row {row} of {rows}")
-        descriptor = os.open(path, os.O_RDWR)
-        try:
-            board = cls(mmap.mmap(descriptor, _size(rows)), row)
-        finally:
-            os.close(descriptor)
+        board = cls(memory_of(path, _size(rows)), row)
         board._erase(row)
         return board
 

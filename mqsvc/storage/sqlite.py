@@ -10,13 +10,16 @@ from __future__ import annotations
 
 import os
 import sqlite3
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from queue import SimpleQueue
 from threading import Thread
 from typing import Any, Generic, Protocol, TypeVar
 
 from attrs import frozen
 from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -32,6 +35,9 @@ MAX_GROUP = 256
 
 BUSY_TIMEOUT = 10.0
 """Seconds to wait for a lock of another connection before giving up."""
+
+TURN_TIMEOUT = 10.0
+"""Seconds that jobs wait at least for a turn before they are given up."""
 
 PAGE_CACHE = 16 * 1024
 """KiB of pages that a connection keeps in memory."""
@@ -164,8 +170,11 @@ class _JobThread:
         self._path = path
         self._turn = turn or Turn()
         self._reactor = reactor
-        self._calls: SimpleQueue[_Call[Any] | None] = SimpleQueue()
         self._collected: list[_Call[Any]] = []
+        # Whoever takes a call from here, the thread or who gives up, answers it.
+        self._waiting: deque[_Call[Any]] = deque()
+        self._signals: SimpleQueue[bool] = SimpleQueue()
+        self._watch: IDelayedCall | None = None
         self._connection: sqlite3.Connection | None = None
         self._is_running = False
         self._stopped: Deferred[None] | None = None
@@ -182,7 +191,7 @@ class _JobThread:
         self._is_running = False
         self._stopped = Deferred()
         self._hand_over()
-        self._calls.put(None)
+        self._signals.put(False)
         return self._stopped
 
     def run(self, job: Job[Result]) -> Deferred[Result]:
@@ -198,47 +207,86 @@ class _JobThread:
         return answer
 
     def _hand_over(self) -> None:
-        collected, self._collected = self._collected, []
-        for call in collected:
-            self._calls.put(call)
+        if not self._collected:
+            return
+        self._waiting.extend(self._collected)
+        self._collected = []
+        if self._turn.is_shared and self._watch is None:
+            self._watch_first()
+        self._signals.put(True)
+
+    def _first(self) -> _Call[Any] | None:
+        with suppress(IndexError):
+            return self._waiting[0]
+        return None
+
+    def _watch_first(self) -> None:
+        """See to it that what waits first does not do so for ever.
+
+        A thread that waits for its turn cannot be told to give up.
+        """
+        first = self._first()
+        self._watch = self._reactor.callLater(TURN_TIMEOUT, self._look_for, first)
+
+    def _look_for(self, first: _Call[Any] | None) -> None:
+        self._watch = None
+        if first is not None and first is self._first():
+            self._give_up()
+        elif self._waiting:
+            self._watch_first()
+
+    def _give_up(self) -> None:
+        """Fail all that waits, which so is never done."""
+        calls = self._take(len(self._waiting))
+        self.log.error(
+            "{path}: {count} operations are given up: they have waited for "
+            "{seconds:.0f} seconds to be written; is another process stopped?",
+            path=self._path,
+            count=len(calls),
+            seconds=TURN_TIMEOUT,
+        )
+        _deliver(_unavailable(calls))
 
     def _work(self) -> None:
-        while (first := self._calls.get()) is not None:
-            outcomes = self._attempt_group(first)
-            self._reactor.callFromThread(_deliver, outcomes)
+        while self._signals.get():
+            while self._waiting:
+                outcomes = self._attempt_group()
+                self._reactor.callFromThread(_deliver, outcomes)
         self._disconnect()
         self._turn.close()
         self._reactor.callFromThread(self._announce_stop)
 
-    def _take(self, group: list[_Call[Any]]) -> None:
-        """Add what is waiting."""
-        while len(group) < MAX_GROUP and not self._calls.empty():
-            call = self._calls.get()
-            if call is None:
-                # Nothing comes after this, which is for who takes the next group.
-                self._calls.put(None)
-                return
-            group.append(call)
+    def _take(self, most: int) -> list[_Call[Any]]:
+        """So many of those that wait, or all."""
+        taken: list[_Call[Any]] = []
+        with suppress(IndexError):
+            while len(taken) < most:
+                taken.append(self._waiting.popleft())
+        return taken
 
-    def _attempt_group(self, first: _Call[Any]) -> list[_Outcome]:
-        group = [first]
+    def _attempt_group(self) -> list[_Outcome]:
+        group: list[_Call[Any]] = []
         try:
             with self._turn:
-                # While it waited for its turn more may have come.
-                self._take(group)
+                # While it waited for its turn more may have come, or all gone.
+                group = self._take(MAX_GROUP)
                 if self._connection is None:
                     self._connection = connect(self._path)
-                return self._transact(self._connection, group)
-        except (sqlite3.Error, OSError) as error:
-            self.log.error(
-                "{path}: {count} operations failed: {error}",
-                path=self._path,
-                count=len(group),
-                error=error,
-            )
-            # A new connection also ends whatever the old one had open.
-            self._disconnect()
-            return [_Outcome(call.answer, error=StoreUnavailable()) for call in group]
+                return self._transact(self._connection, group) if group else []
+        except Exception as error:  # noqa: BLE001 - others need this thread
+            group = group or self._take(MAX_GROUP)
+            self._log_outage(error, len(group))
+        # A new connection also ends whatever the old one had open.
+        self._disconnect()
+        return _unavailable(group)
+
+    def _log_outage(self, error: Exception, count: int) -> None:
+        form = "{path}: {count} operations failed"
+        if isinstance(error, sqlite3.Error | OSError):
+            form += ": {error}"
+            self.log.error(form, path=self._path, count=count, error=error)
+        else:
+            self.log.failure(form, Failure(error), path=self._path, count=count)
 
     def _transact(
         self, connection: sqlite3.Connection, group: list[_Call[Any]]
@@ -246,11 +294,14 @@ class _JobThread:
         raise NotImplementedError
 
     def _disconnect(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
 
     def _announce_stop(self) -> None:
+        if self._watch is not None:
+            self._watch.cancel()
+            self._watch = None
         if self._stopped is not None:
             self._stopped.callback(None)
 
@@ -332,6 +383,10 @@ def _attempt(connection: sqlite3.Connection, call: _Call[Any]) -> _Outcome:
         return _Outcome(call.answer, error=StoreUnavailable(), cause=Failure())
     except Exception as error:  # noqa: BLE001 - a bug fails its caller, not the group
         return _Outcome(call.answer, error=error)
+
+
+def _unavailable(calls: list[_Call[Any]]) -> list[_Outcome]:
+    return [_Outcome(call.answer, error=StoreUnavailable()) for call in calls]
 
 
 def _deliver(outcomes: list[_Outcome]) -> None:

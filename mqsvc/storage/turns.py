@@ -12,7 +12,12 @@ from types import TracebackType
 
 
 class Turn:
-    """What a process holds while it writes; a lone one has nobody to wait for."""
+    """What a process holds while it writes; a lone one has nobody to wait for.
+
+    :cvar is_shared: whether there are others.
+    """
+
+    is_shared = False
 
     def __enter__(self) -> None:
         """Wait for the turn."""
@@ -38,6 +43,8 @@ class SharedTurn(Turn):
 
     :param path: the file that is written; the locks are files beside it.
     """
+
+    is_shared = True
 
     def __init__(self, path: str) -> None:
         self._paths = (f"{path}-next", f"{path}-turn")

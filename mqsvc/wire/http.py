@@ -11,11 +11,13 @@ from typing import Any
 from twisted.internet.interfaces import (
     IAddress,
     IDelayedCall,
+    IProtocolNegotiationFactory,
     IReactorTime,
 )
 from twisted.internet.protocol import ServerFactory
 from twisted.web.http import datetimeToString
 from twisted.web.resource import IResource, getChildForRequest
+from zope.interface import implementer
 
 from mqsvc.wire.http_channel import Channel
 from mqsvc.wire.http_limits import Describe, HTTPLimits, Refusal
@@ -29,6 +31,7 @@ Render = Callable[[LeanRequest], Any]
 """Answers a request: gives the whole body, or NOT_DONE_YET and writes it later."""
 
 
+@implementer(IProtocolNegotiationFactory)
 class HTTPFactory(ServerFactory[Channel]):
     """Makes connections, and knows what they have in common.
 
@@ -64,6 +67,13 @@ class HTTPFactory(ServerFactory[Channel]):
     def buildProtocol(self, addr: IAddress | None) -> Channel:
         """See :class:`twisted.internet.interfaces.IProtocolFactory`."""
         return Channel(self)
+
+    def acceptableProtocols(self) -> list[bytes]:
+        """What is spoken here, for clients that choose while they set up TLS.
+
+        Those that offer a choice are turned away when nobody says what is accepted.
+        """
+        return [b"http/1.1"]
 
     @property
     def connections(self) -> int:

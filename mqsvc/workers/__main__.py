@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import signal
 import sys
 from importlib import import_module
@@ -17,6 +16,7 @@ from mqsvc.storage.errors import StoreOpenError
 from mqsvc.workers.assignment import Assignment
 from mqsvc.workers.lifeline import Lifeline
 from mqsvc.workers.lines import observer
+from mqsvc.workers.log_pipe import LogPipe
 from mqsvc.workers.means import InheritedMeans
 from mqsvc.workers.supervisor import CHECK
 
@@ -51,7 +51,8 @@ def _root(assignment: Assignment) -> Root:
 def _run(root: Root) -> None:
     from twisted.internet import reactor  # noqa: PLC0415
 
-    globalLogBeginner.beginLoggingTo([observer(_write)], redirectStandardIO=False)
+    log = observer(LogPipe(STDOUT).write)
+    globalLogBeginner.beginLoggingTo([log], redirectStandardIO=False)
     # A terminal sends it to all processes; the supervisor is the one that decides.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     root.privilegedStartService()
@@ -66,12 +67,6 @@ def _stop() -> None:
 
     with contextlib.suppress(ReactorNotRunning):
         reactor.stop()
-
-
-def _write(line: bytes) -> None:
-    # A supervisor that was killed reads no more.
-    with contextlib.suppress(OSError):
-        os.write(STDOUT, line)
 
 
 if __name__ == "__main__":

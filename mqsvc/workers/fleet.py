@@ -9,6 +9,7 @@ from twisted.application.service import Service
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from mqsvc.workers.backoff import BackOff
 
@@ -34,7 +35,8 @@ class Worker(Protocol):
 class Fleet(Service):
     """So many workers, each started again when it ends.
 
-    :param start: starts the worker of a number, from 0 on.
+    :param start: starts the worker of a number, from 0 on. When it raises OSError it is
+        tried again later.
     :param bury: told the number of a worker that has ended.
     """
 
@@ -85,16 +87,28 @@ class Fleet(Service):
 
     def _run(self, number: int) -> None:
         self._restarts.pop(number, None)
-        worker = self._workers[number] = self._start(number)
-        worker.ended.addCallback(self._ended, number, self._clock.seconds())
+        try:
+            worker = self._start(number)
+        except OSError as error:
+            # The machine has no memory or no process to spare at the moment.
+            self._come_back(number, f"it could not be started: {error}", 0)
+            return
+        self._workers[number] = worker
+        ended = worker.ended.addCallback(self._ended, number, self._clock.seconds())
+        ended.addErrback(self._stumble, number)
 
     def _ended(self, how: str, number: int, since: float) -> None:
         del self._workers[number]
-        self._bury(number)
-        if self.running:
-            self._come_back(number, how, self._clock.seconds() - since)
-        elif not self._workers and self._stopped is not None:
-            self._stopped.callback(None)
+        try:
+            self._bury(number)
+        finally:
+            if self.running:
+                self._come_back(number, how, self._clock.seconds() - since)
+            elif not self._workers and self._stopped is not None:
+                self._stopped.callback(None)
+
+    def _stumble(self, failure: Failure, number: int) -> None:
+        self.log.failure("the end of worker {number}", failure, number=number)
 
     def _come_back(self, number: int, how: str, lived: float) -> None:
         pause = self._backoffs[number].after(lived)

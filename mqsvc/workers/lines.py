@@ -23,15 +23,19 @@ class Line(msgspec.Struct, array_like=True):
     text: str
 
 
+def encode_line(line: Line) -> bytes:
+    """As it is written."""
+    return msgspec.json.encode(line) + b"\n"
+
+
 def observer(write: Write) -> ILogObserver:
     """What writes the log events of a worker."""
-    encode = msgspec.json.Encoder().encode
 
     @provider(ILogObserver)
     def observe(event: LogEvent) -> None:
         text = eventAsText(event, includeTimestamp=False, includeSystem=False)
         if text:
-            write(encode(Line(_level(event).name, _system(event), text)) + b"\n")
+            write(encode_line(Line(_level(event).name, _system(event), text)))
 
     return cast(ILogObserver, observe)
 

@@ -9,7 +9,6 @@ moment does, be he ahead or not.
 from __future__ import annotations
 
 import mmap
-import os
 from socket import AF_UNIX
 from socket import socket as Socket
 from typing import Any
@@ -18,6 +17,8 @@ from attrs import frozen
 from twisted.internet import tcp, unix
 from twisted.internet.interfaces import IDelayedCall
 from twisted.python.failure import Failure
+
+from mqsvc.bus.mapped import memory_of, new_memory
 
 PATIENCE_SECONDS = 0.002
 """How long one that is ahead leaves a new connection to others."""
@@ -46,16 +47,10 @@ class Counts:
 
         :raise OSError: it cannot be made.
         """
-        new = f"{path}.new"
-        descriptor = os.open(new, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
-        try:
-            os.ftruncate(descriptor, workers * sockets * _WORD_BYTES)
-            counts = cls(mmap.mmap(descriptor, 0), workers)
-        finally:
-            os.close(descriptor)
-        for worker in range(workers):
-            counts.leave(worker)
-        os.rename(new, path)
+        with new_memory(path, workers * sockets * _WORD_BYTES) as memory:
+            counts = cls(memory, workers)
+            for worker in range(workers):
+                counts.leave(worker)
         return counts
 
     @classmethod
@@ -64,11 +59,7 @@ class Counts:
 
         :raise OSError: it cannot be opened.
         """
-        descriptor = os.open(path, os.O_RDWR)
-        try:
-            return cls(mmap.mmap(descriptor, 0), workers)
-        finally:
-            os.close(descriptor)
+        return cls(memory_of(path), workers)
 
     def close(self) -> None:
         """Look at it no more."""

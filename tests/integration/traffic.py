@@ -34,6 +34,7 @@ from tests.integration.audit import (
     Renewed,
 )
 
+PROJECT = "kill"
 QUEUE = "/v2/queues/work"
 CLAIM_TTL = 60
 PAUSE = 0.001
@@ -65,7 +66,7 @@ class Connection:
 
     def __init__(self, port: int) -> None:
         self._http = HTTPConnection("127.0.0.1", port, timeout=ANSWER_SECONDS)
-        self._headers = {"Client-ID": str(uuid.uuid4()), "X-Project-ID": "kill"}
+        self._headers = {"Client-ID": str(uuid.uuid4()), "X-Project-ID": PROJECT}
         self.slowest = 0.0
 
     def ask(self, method: str, path: str, body: Any = None) -> Any:

@@ -11,7 +11,7 @@ from typing import Any
 
 from twisted.internet import reactor
 from twisted.internet.defer import gatherResults
-from twisted.internet.task import deferLater
+from twisted.internet.task import Clock, deferLater
 from twisted.internet.threads import deferToThread
 from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import TestCase
@@ -21,13 +21,21 @@ from mqsvc.messaging.model import Destination, Kind, NewMessage
 from mqsvc.storage import sqlite
 from mqsvc.storage.management.sql import SQLManagementStore, open_sql_management
 from mqsvc.storage.open import Stores, open_pool, open_stores
-from mqsvc.storage.sqlite import Writer, migrate
+from mqsvc.storage.sqlite import TURN_TIMEOUT, Writer, migrate
 from mqsvc.storage.turns import SharedTurn
 from tests.storage.test_management_sql import new_path
 from tests.storage.test_sqlite_threads import SCHEMA, Trace, insert, numbers
 from tests.storage.test_turns import wait_until_taken
 
 ORDERS = Destination("p", Kind.QUEUE, "orders")
+
+
+class Timeless(Clock):
+    """A reactor in which the time does not pass by itself."""
+
+    def callFromThread(self, call: Any, *arguments: Any) -> None:
+        """As any reactor."""
+        reactor.callFromThread(call, *arguments)
 
 
 class WriterTests(TestCase):
@@ -63,6 +71,43 @@ class WriterTests(TestCase):
         self.assertEqual([1, 2, 3], await gatherResults(answers))
         self.assertEqual(1, trace.count("COMMIT"))
         turn.close()
+
+    async def test_stopped_holder(self) -> None:
+        """What gets no turn for long is given up, is never done, and all goes on."""
+        clock, turn = Timeless(), SharedTurn(self.path)
+        writer = Writer(self.path, clock, SharedTurn(self.path))
+        writer.start()
+        with turn:
+            answers = [writer.run(insert(1))]
+            clock.advance(0)
+            await deferToThread(wait_until_taken, f"{self.path}-next")
+            clock.advance(TURN_TIMEOUT / 2)
+            answers.append(writer.run(insert(2)))
+            with capturedLogs() as events:
+                clock.advance(TURN_TIMEOUT / 2)
+        for answer in answers:
+            self.failureResultOf(answer, StoreUnavailable)
+        self.assertIn(" 2 operations are given up", formatEvent(events[0]))
+        answer = writer.run(insert(3))
+        clock.advance(0)
+        await answer
+        seen = writer.run(numbers)
+        clock.advance(0)
+        self.assertEqual([3], await seen)
+        await writer.stop()
+        self.assertEqual([], clock.getDelayedCalls())
+        turn.close()
+
+    async def test_patience(self) -> None:
+        """A writer that had turns meanwhile gives up nothing."""
+        clock = Timeless()
+        writer = Writer(self.path, clock, SharedTurn(self.path))
+        writer.start()
+        for n in range(4):
+            answer = writer.run(insert(n))
+            clock.advance(TURN_TIMEOUT * 0.75)
+            self.assertEqual(n, await answer)
+        await writer.stop()
 
     async def test_many(self) -> None:
         """Two writers never find the file locked."""

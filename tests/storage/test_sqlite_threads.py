@@ -6,8 +6,11 @@ held inside of a job until the test lets it go on.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sqlite3
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from threading import Event, current_thread
 from typing import Any
@@ -171,6 +174,17 @@ class GroupTests(ThreadTestCase):
         self.assertEqual(1, trace.count("BEGIN IMMEDIATE"))
         self.assertEqual(0, trace.count("SAVEPOINT job"))
         self.assertEqual([*range(50)], self.stored())
+
+    async def test_one_turn_of_the_reactor(self) -> None:
+        """Jobs of one turn go together, however soon the thread wakes."""
+        self.addCleanup(sys.setswitchinterval, sys.getswitchinterval())
+        sys.setswitchinterval(1e-6)
+        trace = Trace()
+        await self.writer.run(trace)
+        for _ in range(10):
+            trace.statements.clear()
+            await gatherResults([self.writer.run(insert(n)) for n in range(MAX_GROUP)])
+            self.assertEqual(1, trace.count("COMMIT"))
 
     async def test_bounded_group(self) -> None:
         """A group has a bound, and what is beyond it comes in the next one."""
@@ -366,6 +380,30 @@ class FailingCommitTests(ThreadTestCase):
         self.assertEqual(2, await self.writer.run(insert(2)))
         self.reader.start()
         self.assertEqual([2], await self.reader.run(numbers))
+
+
+class SurpriseTests(ThreadTestCase):
+    """Whatever goes wrong in a thread, it works on."""
+
+    async def test_no_memory(self) -> None:
+        """What nobody expected is an outage, is logged, and the next call is done."""
+
+        def no_memory(path: str) -> sqlite3.Connection:
+            raise MemoryError
+
+        with self.running_out(no_memory):
+            await self.fails(StoreUnavailable, self.writer.run(insert(1)))
+        self.assertEqual(1, len(self.flushLoggedErrors(MemoryError)))
+        self.assertEqual(2, await self.writer.run(insert(2)))
+        self.assertEqual([2], self.stored())
+        await self.writer.stop()
+
+    @contextlib.contextmanager
+    def running_out(self, fail: Callable[[str], sqlite3.Connection]) -> Iterator[None]:
+        """Let connections fail for a while."""
+        patch = self.patch(sqlite, "connect", fail)
+        yield
+        patch.restore()
 
 
 class StopTests(ThreadTestCase):

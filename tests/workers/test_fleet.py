@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from errno import EAGAIN
+
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.logger import capturedLogs, formatEvent
@@ -56,14 +58,23 @@ class FleetTests(SynchronousTestCase):
         self.clock = Clock()
         self.started: list[tuple[int, FakeWorker]] = []
         self.buried: list[int] = []
-        self.fleet = Fleet(2, self.start, self.buried.append, self.clock)
+        self.is_exhausted = False
+        self.fleet = Fleet(2, self.start, self.bury, self.clock)
         self.fleet.startService()
 
     def start(self, number: int) -> FakeWorker:
-        """Start a worker."""
+        """Start a worker, if the machine can."""
+        if self.is_exhausted:
+            raise BlockingIOError(EAGAIN, "no more processes")
         worker = FakeWorker()
         self.started.append((number, worker))
         return worker
+
+    def bury(self, number: int) -> None:
+        """Note it; the second number is cursed when it comes again."""
+        self.buried.append(number)
+        if self.buried.count(1) > 1:
+            raise RuntimeError
 
     def numbers(self) -> list[int]:
         """The numbers of all that were started, in order."""
@@ -96,6 +107,37 @@ class FleetTests(SynchronousTestCase):
         self.assertEqual([0, 1, 0, 1], self.numbers())
         self.clock.advance(0.1)
         self.assertEqual([0, 1, 0, 1, 0], self.numbers())
+
+    def test_no_process(self) -> None:
+        """One that cannot be started is tried again, after longer and longer pauses."""
+        self.is_exhausted = True
+        with capturedLogs() as events:
+            self.started[0][1].ended.callback("signal 9")
+            for pause in (0, 1, 2):
+                self.clock.advance(pause)
+        self.assertIn("no more processes", formatEvent(events[-1]))
+        self.is_exhausted = False
+        self.clock.advance(3.9)
+        self.assertEqual([0, 1], self.numbers())
+        self.clock.advance(0.1)
+        self.assertEqual([0, 1, 0], self.numbers())
+
+    def test_no_process_at_first(self) -> None:
+        """A fleet whose first workers cannot be started yet starts all the same."""
+        self.is_exhausted = True
+        fleet = Fleet(2, self.start, self.bury, self.clock)
+        fleet.startService()
+        self.is_exhausted = False
+        self.clock.advance(0)
+        self.assertEqual([0, 1, 0, 1], self.numbers())
+
+    def test_not_buried(self) -> None:
+        """One that cannot be buried is in the log, and is started again."""
+        for worker in (1, 2):
+            self.started[worker][1].ended.callback("signal 9")
+            self.clock.advance(1)
+        self.assertEqual(1, len(self.flushLoggedErrors(RuntimeError)))
+        self.assertEqual([0, 1, 1, 1], self.numbers())
 
     def test_stop(self) -> None:
         """Stopping asks all of them, and is done when the last one has ended."""
