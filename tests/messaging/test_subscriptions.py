@@ -444,8 +444,9 @@ class HiddenTests(AskedTestCase):
         """What a reader saw and sends back stays what it was."""
         made = self.subscribe(options={"signing_secrets": ["one"], "trust_id": "t"})
         seen = shown(self.get(made.id).options)
-        changed = self.update(made.id, options={**seen, "a": 1})
-        self.assertEqual({**made.options, "a": 1}, changed.options)
+        wanted = {"filter": {"a": ["b"]}}
+        changed = self.update(made.id, options={**seen, **wanted})
+        self.assertEqual({**made.options, **wanted}, changed.options)
 
     def test_secret_added_and_taken(self) -> None:
         """A secret can be added beside one that is hidden, and that one be left out."""
@@ -478,10 +479,28 @@ class TrustTests(AskedTestCase):
         self.assertEqual({"trust_id": "t1"}, self.get(made.id).options)
 
     def test_kept(self) -> None:
-        """New options leave it as it is."""
+        """Options that do not change what is sent leave it as it is."""
         made = self.trusted()
-        changed = self.update(made.id, "other", options={"a": 1})
-        self.assertEqual({"trust_id": "t1", "a": 1}, changed.options)
+        options = {
+            "filter": {"a": ["b"]},
+            "signing_secrets": ["one"],
+            "_retry_policy": {"minimum_delay": 5},
+        }
+        for given in (options, {**options, "trust_id": "***"}):
+            changed = self.update(made.id, "other", options=given)
+            self.assertEqual({**options, "trust_id": "t1"}, changed.options)
+
+    def test_something_else_to_send(self) -> None:
+        """Other data or headers take the right of who wants them sent."""
+        made = self.trusted()
+        for number, options in enumerate(
+            ({"post_data": "x"}, {"post_data": "y"}, {"post_headers": {"a": "b"}}, {}),
+            start=2,
+        ):
+            changed = self.update(made.id, "other", options=options)
+            self.assertEqual({**options, "trust_id": f"t{number}"}, changed.options)
+        changed = self.update(made.id, options={"post_data": "z", "trust_id": "***"})
+        self.assertEqual({"post_data": "z"}, changed.options)
 
     def test_renewed(self) -> None:
         """Another subscriber, or a longer life, takes the right of who wants that."""
