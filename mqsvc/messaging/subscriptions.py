@@ -32,6 +32,9 @@ _END_OF_TIME = 253_402_300_800
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
 
+_LONGEST_SUBSCRIBER = 2000
+"""Characters: as much of a URL as servers and proxies take for certain."""
+
 _CHANGE_ATTEMPTS = 100
 """How often a change is made again to a subscription that others changed meanwhile."""
 
@@ -127,6 +130,11 @@ class Subscriptions:
 
     def _subscriber(self, value: Any) -> str:
         subscriber = checks.text(value, "subscriber")
+        if len(subscriber) > _LONGEST_SUBSCRIBER:
+            raise InvalidRequest(
+                f"'subscriber' must not be longer than {_LONGEST_SUBSCRIBER} "
+                "characters. Use a shorter URL."
+            )
         match = _SCHEME.match(subscriber)
         if match is None or match[1].lower() not in self._limits.subscriber_types:
             raise InvalidRequest(

@@ -119,6 +119,19 @@ class CreateTests(SubscriptionTestCase):
             document = {"subscriber": subscriber}
             self.fails(InvalidRequest, self.subscriptions.create(OTHER, document))
 
+    def test_length_of_subscribers(self) -> None:
+        """A subscriber has up to 2,000 characters, new or changed."""
+        longest = HOOK.ljust(2000, "x")
+        made = self.subscribe(longest)
+        self.assertEqual(longest, made.subscriber)
+        document = {"subscriber": f"{longest}x"}
+        for refused in (
+            self.subscriptions.create(OTHER, document),
+            self.subscriptions.update(QUEUE, made.id, document),
+        ):
+            error = self.fails(InvalidRequest, refused)
+            self.assertIn("longer than 2000 characters", error.description)
+
     def test_ttl(self) -> None:
         """A ttl is from a minute to the end of the year 9999."""
         most = LAST_SECOND - EPOCH
