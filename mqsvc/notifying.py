@@ -111,7 +111,8 @@ def make_notifying(
     attempts = _history(settings, store, now)
     deliverer = Deliverer(
         *(backends.management, store, backends.records, channels),
-        *(Breaker(clock), Lanes(clock), attempts, now),
+        *(Breaker(clock), Lanes(clock), attempts),
+        *(audience, now),
     )
     dispatcher = Dispatcher(
         *(backends.management, store, deliverer, attempts),

@@ -179,12 +179,20 @@ class Subscriptions:
         for _ in range(_CHANGE_ATTEMPTS):
             current = await self.get(destination, subscription_id)
             wanted = await self._accepted(changed(current, values), token)
-            if await self._store.update_subscription(wanted, self._now(), current):
-                if wanted.subscriber != current.subscriber:
-                    self._audience.forget(destination)
-                    await self._subscribers.invite(wanted)
+            # To its end, also for those who hang up now.
+            step = Deferred.fromCoroutine(self._replace(wanted, current))
+            if await shielded(step):
                 return
         raise Conflict(_TOO_BUSY)
+
+    async def _replace(self, wanted: Subscription, current: Subscription) -> bool:
+        """Change a subscription, unless others did; gives whether it is changed."""
+        if not await self._store.update_subscription(wanted, self._now(), current):
+            return False
+        if wanted.subscriber != current.subscriber:
+            self._audience.forget(wanted.destination)
+            await self._subscribers.invite(wanted)
+        return True
 
     def _changes(self, document: Any) -> dict[str, Any]:
         if not isinstance(document, Mapping):
@@ -205,7 +213,8 @@ class Subscriptions:
 
     async def delete(self, destination: Destination, subscription_id: str) -> None:
         """Unsubscribe; an unknown one is no error."""
-        await self._store.unsubscribe(destination, subscription_id)
+        step = self._store.unsubscribe(destination, subscription_id)
+        await shielded(step.addCallback(lambda _: self._audience.forget(destination)))
 
     async def confirm(
         self, destination: Destination, subscription_id: str, document: Any
@@ -222,11 +231,18 @@ class Subscriptions:
         for _ in range(_CHANGE_ATTEMPTS):
             current = await self.get(destination, subscription_id)
             wanted = changed(current, {"confirmed": confirmed})
-            if await self._store.update_subscription(wanted, self._now(), current):
-                if not confirmed:
-                    await self._subscribers.farewell(wanted)
+            step = Deferred.fromCoroutine(self._agree(wanted, current))
+            if await shielded(step):
                 return
         raise Conflict(_TOO_BUSY)
+
+    async def _agree(self, wanted: Subscription, current: Subscription) -> bool:
+        """Write down an agreement or its end, unless others changed something."""
+        if not await self._store.update_subscription(wanted, self._now(), current):
+            return False
+        if not wanted.confirmed:
+            await self._subscribers.farewell(wanted)
+        return True
 
 
 def _ttl(value: Any, now: int) -> int:

@@ -67,6 +67,14 @@ class AudienceTests(SubscriptionTestCase):
         self.done(self.operations.subscriptions.update(QUEUE, made.id, change))
         self.assertTrue(self.done(audience.listens(QUEUE)))
 
+    def test_deleted(self) -> None:
+        """When the last one unsubscribes, those who post know that nobody listens."""
+        audience = Audience(self.management, lambda: NOW, self.bus)
+        made = self.subscribe()
+        self.assertTrue(self.done(audience.listens(QUEUE)))
+        self.done(self.subscriptions.delete(QUEUE, made.id))
+        self.assertFalse(self.done(audience.listens(QUEUE)))
+
 
 class CreateTests(SubscriptionTestCase):
     """New subscriptions."""
@@ -441,6 +449,27 @@ class AskingTests(AskedTestCase):
         self.cancel(creating)
         answer.callback(None)
         self.assertEqual(1, len(self.asked.invited))
+
+    def test_hung_up_on_a_change(self) -> None:
+        """A client that leaves while a subscriber changes has the new one asked."""
+        made = self.subscribe()
+        answer = self.management.hold_answer("update_subscription")
+        change = {"subscriber": f"{HOOK}/other"}
+        changing = self.start(self.subscriptions.update(QUEUE, made.id, change))
+        self.cancel(changing)
+        answer.callback(None)
+        self.assertEqual([made, self.get(made.id)], self.asked.invited)
+
+    def test_hung_up_on_a_farewell(self) -> None:
+        """A client that leaves while it unsubscribes is told how to come back."""
+        made = self.subscribe()
+        self.confirm(made.id)
+        answer = self.management.hold_answer("update_subscription")
+        document = {"confirmed": False}
+        leaving = self.start(self.subscriptions.confirm(QUEUE, made.id, document))
+        self.cancel(leaving)
+        answer.callback(None)
+        self.assertEqual([made], self.asked.left)
 
 
 class HiddenTests(AskedTestCase):
