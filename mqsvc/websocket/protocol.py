@@ -230,7 +230,7 @@ class Connection(WebSocketServerProtocol):
 
     def _start_fresh(self) -> None:
         for push in self._fresh:
-            push.go_on()
+            push.start()
         self._fresh.clear()
 
     def _forget_ended(self) -> None:
