@@ -111,7 +111,8 @@ def make_notifying(
     attempts = _history(settings, store, now)
     deliverer = Deliverer(
         *(backends.management, store, backends.records, channels),
-        *(Breaker(clock), Lanes(clock), attempts, now),
+        *(Breaker(clock), Lanes(clock), attempts),
+        *(audience, now),
     )
     dispatcher = Dispatcher(
         *(backends.management, store, deliverer, attempts),
@@ -206,9 +207,20 @@ def _resolver(settings: Settings, reactor: Any, clock: IReactorTime) -> Any:
         allowed = parse_networks(settings.notification.allowed_networks)
     except ValueError as error:
         raise ConfigError(f"notification.allowed_networks: {error}") from error
-    guard = TargetGuard(allowed, is_on_this_machine(settings.http))
+    guard = TargetGuard(allowed, _has_local_clients_only(settings))
     names = NameLookup(reactor, socket.getaddrinfo)
     return TargetResolver(guard, names, clock)
+
+
+def _has_local_clients_only(settings: Settings) -> bool:
+    """Whether all who can call the service can call its machine, too.
+
+    Addresses for clients tell of others: they come through a proxy on the machine.
+    """
+    endpoints = filter(None, (settings.http, settings.websocket))
+    options = settings.notification
+    is_published = options.public_url or options.public_websocket_url
+    return not is_published and all(map(is_on_this_machine, endpoints))
 
 
 def _tls_policy() -> Any:

@@ -22,6 +22,9 @@ _NO_ROLES: frozenset[str] = frozenset()
 
 _CLIENTS_KNOWN = 4096
 
+_LONGEST_KNOWN = 64
+"""Characters; a UUID may have any number of dashes."""
+
 
 @frozen
 class Caller:
@@ -64,7 +67,7 @@ def client_id_of(headers: Headers, limits: Limits) -> str:
     if text is None:
         raise InvalidHeader("Missing header value", "The Client-ID header is missing.")
     if limits.client_id_uuid_safe == "strict":
-        return _digits_of(text)
+        return (_known if len(text) <= _LONGEST_KNOWN else _digits_of)(text)
     low, high = limits.min_length_client_id, limits.max_length_client_id
     if not low <= len(text) <= high:
         raise InvalidHeader(
@@ -74,8 +77,6 @@ def client_id_of(headers: Headers, limits: Limits) -> str:
     return text
 
 
-# Clients come again and again, and reading a UUID costs more than looking it up.
-@lru_cache(_CLIENTS_KNOWN)
 def _digits_of(uuid: str) -> str:
     try:
         return UUID(uuid).hex
@@ -83,3 +84,7 @@ def _digits_of(uuid: str) -> str:
         raise InvalidHeader(
             "Wrong UUID value", "The Client-ID header must be a UUID."
         ) from None
+
+
+# Clients come again and again, and reading a UUID costs more than looking it up.
+_known = lru_cache(_CLIENTS_KNOWN)(_digits_of)

@@ -94,10 +94,8 @@ class Turns:
 
     def finish(self) -> None:
         """Let everybody who waits begin now."""
-        for line in self._lines.values():
-            for turn in line:
-                turn.callback(None)
-        self._lines.clear()
+        while self._lines:
+            self._begin_first(*self._lines.popitem(last=False))
         if self._next is not None:
             self._next.cancel()
             self._next = None
@@ -138,8 +136,12 @@ class Turns:
                 blocked += 1
                 continue
             blocked = 0
-            turn = line.popleft()
-            if line:
-                self._lines[project] = line
-            self._begin(project)
-            turn.callback(None)
+            self._begin_first(project, line)
+
+    def _begin_first(self, project: str, line: deque[Deferred[None]]) -> None:
+        """Begin the first request of a line that was taken out of the lines."""
+        turn = line.popleft()
+        if line:
+            self._lines[project] = line
+        self._begin(project)
+        turn.callback(None)

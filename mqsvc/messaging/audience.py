@@ -1,6 +1,6 @@
 """Whether anybody is subscribed to a destination, known without asking each time.
 
-All changes are told here, and the bus takes them to other processes.
+Who comes, changes or leaves is told here, and the bus takes it to other processes.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ LOOKED_AT = 20
 class Audience:
     """Remembers which destinations have subscribers that must be told.
 
-    One whose last subscription expired may still count as subscribed to: whoever
-    looks for the subscriptions then finds none.
+    One whose subscriptions all expired, or were purged, may still count as subscribed
+    to: whoever looks for the subscriptions then finds none.
     """
 
     def __init__(self, store: IManagementStore, now: Now, bus: Bus) -> None:

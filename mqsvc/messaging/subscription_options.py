@@ -11,12 +11,16 @@ from typing import Any
 
 from attrs import evolve
 
+from mqsvc.messaging import retry_policy
 from mqsvc.messaging.model import JsonObject, Subscription
 
 SECRETS = "signing_secrets"
 TRUST = "trust_id"
 
 HIDDEN = "***"
+
+_HARMLESS = frozenset({"filter", retry_policy.KEY, SECRETS, TRUST})
+"""Options that say when something is sent, or prove by whom, and not what."""
 
 
 def shown(options: JsonObject) -> JsonObject:
@@ -33,14 +37,15 @@ def changed(current: Subscription, values: Mapping[str, Any]) -> Subscription:
     """A subscription with some members set.
 
     A new subscriber is not confirmed. A trust lets the service act for a user, and only
-    as that user has asked: another subscriber or a longer time takes a new trust.
+    as that user has asked: another subscriber, another time or something else to send
+    takes a new trust.
     """
     made = evolve(current, **values)
     if "options" in values:
         made = evolve(made, options=_restored(made.options, current.options))
     if made.subscriber != current.subscriber:
         made = evolve(made, confirmed=False)
-    if (made.subscriber, made.expires) != (current.subscriber, current.expires):
+    if _asked(made) != _asked(current):
         made = _without_trust(made, current.options.get(TRUST))
     return made
 
@@ -58,6 +63,12 @@ def _restored(given: JsonObject, stored: JsonObject) -> JsonObject:
         if TRUST in stored:
             options[TRUST] = stored[TRUST]
     return options
+
+
+def _asked(subscription: Subscription) -> tuple[str, int, JsonObject]:
+    """What a user who trusts the service has agreed to."""
+    sent = {k: v for k, v in subscription.options.items() if k not in _HARMLESS}
+    return subscription.subscriber, subscription.expires, sent
 
 
 def _without_trust(subscription: Subscription, trust_id: Any) -> Subscription:

@@ -32,6 +32,9 @@ _END_OF_TIME = 253_402_300_800
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
 
+_LONGEST_SUBSCRIBER = 2000
+"""Characters: as much of a URL as servers and proxies take for certain."""
+
 _CHANGE_ATTEMPTS = 100
 """How often a change is made again to a subscription that others changed meanwhile."""
 
@@ -127,6 +130,11 @@ class Subscriptions:
 
     def _subscriber(self, value: Any) -> str:
         subscriber = checks.text(value, "subscriber")
+        if len(subscriber) > _LONGEST_SUBSCRIBER:
+            raise InvalidRequest(
+                f"'subscriber' must not be longer than {_LONGEST_SUBSCRIBER} "
+                "characters. Use a shorter URL."
+            )
         match = _SCHEME.match(subscriber)
         if match is None or match[1].lower() not in self._limits.subscriber_types:
             raise InvalidRequest(
@@ -171,12 +179,20 @@ class Subscriptions:
         for _ in range(_CHANGE_ATTEMPTS):
             current = await self.get(destination, subscription_id)
             wanted = await self._accepted(changed(current, values), token)
-            if await self._store.update_subscription(wanted, self._now(), current):
-                if wanted.subscriber != current.subscriber:
-                    self._audience.forget(destination)
-                    await self._subscribers.invite(wanted)
+            # To its end, also for those who hang up now.
+            step = Deferred.fromCoroutine(self._replace(wanted, current))
+            if await shielded(step):
                 return
         raise Conflict(_TOO_BUSY)
+
+    async def _replace(self, wanted: Subscription, current: Subscription) -> bool:
+        """Change a subscription, unless others did; gives whether it is changed."""
+        if not await self._store.update_subscription(wanted, self._now(), current):
+            return False
+        if wanted.subscriber != current.subscriber:
+            self._audience.forget(wanted.destination)
+            await self._subscribers.invite(wanted)
+        return True
 
     def _changes(self, document: Any) -> dict[str, Any]:
         if not isinstance(document, Mapping):
@@ -197,7 +213,8 @@ class Subscriptions:
 
     async def delete(self, destination: Destination, subscription_id: str) -> None:
         """Unsubscribe; an unknown one is no error."""
-        await self._store.unsubscribe(destination, subscription_id)
+        step = self._store.unsubscribe(destination, subscription_id)
+        await shielded(step.addCallback(lambda _: self._audience.forget(destination)))
 
     async def confirm(
         self, destination: Destination, subscription_id: str, document: Any
@@ -214,11 +231,18 @@ class Subscriptions:
         for _ in range(_CHANGE_ATTEMPTS):
             current = await self.get(destination, subscription_id)
             wanted = changed(current, {"confirmed": confirmed})
-            if await self._store.update_subscription(wanted, self._now(), current):
-                if not confirmed:
-                    await self._subscribers.farewell(wanted)
+            step = Deferred.fromCoroutine(self._agree(wanted, current))
+            if await shielded(step):
                 return
         raise Conflict(_TOO_BUSY)
+
+    async def _agree(self, wanted: Subscription, current: Subscription) -> bool:
+        """Write down an agreement or its end, unless others changed something."""
+        if not await self._store.update_subscription(wanted, self._now(), current):
+            return False
+        if not wanted.confirmed:
+            await self._subscribers.farewell(wanted)
+        return True
 
 
 def _ttl(value: Any, now: int) -> int:

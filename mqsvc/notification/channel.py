@@ -11,9 +11,6 @@ from twisted.internet.interfaces import IReactorTime
 
 from mqsvc.messaging.model import JsonObject, Subscription
 
-CONNECTION = "websocket:"
-"""What the subscriber of a subscription that belongs to a connection begins with."""
-
 
 class Verdict(enum.Enum):
     """What to do next with a notification."""

@@ -28,6 +28,9 @@ METHOD = "PUT"
 _FORMAT = "%Y-%m-%dT%H:%M:%S"
 _KEPT = "/:,"
 
+_LAST_SECOND = 253_402_300_799
+"""The last one of the year 9999, which is the last that dates can show."""
+
 SENDER = "Zaqar Notifications <no-reply@openstack.org>"
 
 
@@ -152,7 +155,8 @@ class Confirmations:
     def _grant(self, ask: Ask, subscription: Subscription, now: int) -> Grant:
         is_new = ask is Ask.SUBSCRIBE
         ttl = subscription.ttl if is_new else self._settings.default_ttl
-        expires = datetime.fromtimestamp(now // 1000 + ttl, UTC).strftime(_FORMAT)
+        end = min(now // 1000 + ttl, _LAST_SECOND)
+        expires = datetime.fromtimestamp(end, UTC).strftime(_FORMAT)
         paths, methods = [confirm_path(subscription)], [METHOD]
         project = subscription.destination.project
         signature = sign(self._secret, paths, methods, project, expires)

@@ -10,9 +10,11 @@ from msgspec import structs
 from twisted.internet.defer import CancelledError
 
 from mqsvc.clock import Now
+from mqsvc.messaging.audience import Audience
 from mqsvc.messaging.errors import InvalidRequest
 from mqsvc.messaging.model import NewMessage, Subscription
 from mqsvc.messaging.records import Records
+from mqsvc.messaging.shield import shielded
 from mqsvc.notification.breaker import Breaker
 from mqsvc.notification.channel import (
     Channel,
@@ -55,6 +57,7 @@ class Deliverer:
     _breaker: Breaker
     _lanes: Lanes
     _history: History
+    _audience: Audience
     _now: Now
 
     async def make(
@@ -127,14 +130,17 @@ class Deliverer:
             following = structs.replace(delivery, attempt=delivery.attempt + 1)
             return await self._later(following, delay)
         if outcome.verdict is Verdict.GONE:
-            await self._management.unsubscribe(
-                subscription.destination, subscription.id
-            )
+            await self._unsubscribe(subscription)
         elif outcome.verdict is not Verdict.DELIVERED:
             record = await self._later(delivery, 0)
             where = given_up(pool, subscription.id)
             await self._store.post(where, [record], CLIENT, self._now())
         return None
+
+    async def _unsubscribe(self, subscription: Subscription) -> None:
+        destination = subscription.destination
+        step = self._management.unsubscribe(destination, subscription.id)
+        await shielded(step.addCallback(lambda _: self._audience.forget(destination)))
 
     async def _delay(
         self, delivery: Delivery, subscription: Subscription, outcome: Outcome

@@ -8,12 +8,14 @@ from typing import Any
 import msgspec
 from attrs import frozen
 from msgspec import structs
+from twisted.internet.defer import Deferred
 
 from mqsvc.clock import Now
 from mqsvc.messaging import checks
 from mqsvc.messaging.errors import InvalidBody
 from mqsvc.messaging.model import Claim, Destination, Selection
 from mqsvc.messaging.records import Records
+from mqsvc.messaging.shield import shielded
 from mqsvc.notification.entries import (
     CLIENT,
     KEPT_SECONDS,
@@ -99,15 +101,19 @@ class Deliveries:
         """
         wanted = _wanted(document)
         pool = await self._pool(destination, subscription_id)
-        queue, count = given_up(pool, subscription_id), 0
+        encrypt = (await self._records.know(destination)).rules.encrypt
+        queue = given_up(pool, subscription_id)
+        again = _Again(pool, queue, wanted, encrypt)
+        # To its end, also for those who hang up now: what is delivered again must not
+        # count as given up any more.
+        return await shielded(Deferred.fromCoroutine(self._take(again)))
+
+    async def _take(self, again: _Again) -> int:
+        """Deliver again what others do not right now; gives how many that are."""
         claimed = await self._store.claim(
-            queue, _LEASE_SECONDS, 0, MOST_GIVEN_UP, self._now()
+            again.queue, _LEASE_SECONDS, 0, MOST_GIVEN_UP, self._now()
         )
-        if claimed.claim is not None:
-            encrypt = (await self._records.know(destination)).rules.encrypt
-            again = _Again(pool, queue, wanted, encrypt)
-            count = await self._resend(again, claimed.claim)
-        return count
+        return 0 if claimed.claim is None else await self._resend(again, claimed.claim)
 
     async def _resend(self, again: _Again, claim: Claim) -> int:
         chosen = {

@@ -27,6 +27,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from mqsvc.clock import milliseconds
+from mqsvc.messaging.audience import CONNECTION
 from mqsvc.messaging.errors import (
     ClaimDoesNotExist,
     MessagingError,
@@ -40,7 +41,6 @@ from mqsvc.messaging.model import (
     Subscription,
 )
 from mqsvc.messaging.shield import finished
-from mqsvc.notification.channel import CONNECTION
 from mqsvc.notification.deliverer import Deliverer
 from mqsvc.notification.entries import CLIENT, Delivery, Entry, due, outbox
 from mqsvc.notification.filters import compile_filter

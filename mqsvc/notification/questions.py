@@ -13,9 +13,10 @@ from msgspec import Raw
 from twisted.logger import Logger
 
 from mqsvc.clock import Now
+from mqsvc.messaging.audience import CONNECTION
 from mqsvc.messaging.model import Destination, Subscription
 from mqsvc.messaging.records import Records
-from mqsvc.notification.channel import CONNECTION, Notice
+from mqsvc.notification.channel import Notice
 from mqsvc.notification.confirmation import Ask, Confirmations, NoPage
 from mqsvc.notification.entries import CLIENT, KEPT_SECONDS, Delivery, due, stored
 from mqsvc.notification.forwarding import target_of

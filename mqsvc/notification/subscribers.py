@@ -8,7 +8,7 @@ from attrs import evolve, frozen
 
 from mqsvc.messaging.errors import InvalidRequest
 from mqsvc.messaging.model import JsonObject, Subscription
-from mqsvc.messaging.subscription_options import TRUST
+from mqsvc.messaging.subscription_options import HIDDEN, TRUST
 from mqsvc.notification.channel import Channel, scheme_of
 from mqsvc.notification.confirmation import Ask
 from mqsvc.notification.filters import compile_filter
@@ -44,7 +44,9 @@ class ChannelSubscribers:
     async def entitle(self, wanted: Subscription, token: str | None) -> Subscription:
         """See :class:`~mqsvc.messaging.subscribers.Subscribers`."""
         is_trusting = scheme_of(wanted.subscriber).startswith(PREFIX)
-        if self._trusts is None or not is_trusting or wanted.options.get(TRUST):
+        # What readers see in the place of a trust is none.
+        has_trust = wanted.options.get(TRUST) not in (None, "", HIDDEN)
+        if self._trusts is None or not is_trusting or has_trust:
             return wanted
         if token is None:
             raise InvalidRequest(

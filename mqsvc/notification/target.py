@@ -27,6 +27,9 @@ _PORTS = {"http": 80, "https": 443}
 MOST_PARSED = 5000
 """Targets that are kept, since each delivery needs its own."""
 
+LONGEST_KEPT = 2000
+"""Characters of a URL whose target is kept."""
+
 _UNUSABLE = re.compile(r"[\x00-\x20\x7f\\]")
 _NAME = re.compile(r"(?=.{1,253}\Z)[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*\Z")
 _NUMERIC = re.compile(r"(0x[0-9a-f]*|[0-9]+)(\.(0x[0-9a-f]*|[0-9]+)){0,3}\Z")
@@ -73,12 +76,15 @@ class Target:
         return origin + self.rest
 
 
-@lru_cache(MOST_PARSED)
 def parse_target(url: str) -> Target:
     """Take a URL apart.
 
     :raise InvalidRequest: it is no usable URL of a webhook.
     """
+    return (_known if len(url) <= LONGEST_KEPT else _parse)(url)
+
+
+def _parse(url: str) -> Target:
     if _UNUSABLE.search(url):
         raise _unusable("it must not have blanks, control characters or backslashes")
     try:
@@ -97,6 +103,9 @@ def parse_target(url: str) -> Target:
         rest=_rest(parts),
         authorization=_authorization(parts),
     )
+
+
+_known = lru_cache(MOST_PARSED)(_parse)
 
 
 def _host(host: str) -> str:

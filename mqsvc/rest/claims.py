@@ -27,8 +27,9 @@ class ClaimResource:
             "PATCH": Entry("claims:update", self.renew),
             "DELETE": Entry("claims:delete", self.release),
         }
+        create = {"POST": Entry("claims:create", self.create, may_wait=True)}
         return [
-            Route(base, {"POST": Entry("claims:create", self.create)}, Kind.QUEUE),
+            Route(base, create, Kind.QUEUE),
             Route(f"{base}/<claim_id>", item, Kind.QUEUE),
         ]
 

@@ -13,6 +13,7 @@ from typing import Any
 from attrs import frozen
 from klein import Klein
 from twisted.internet.defer import Deferred
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request
@@ -24,6 +25,8 @@ from mqsvc.rest.answer import Answer, write
 from mqsvc.rest.cors import CORS
 from mqsvc.rest.problems import refuse
 from mqsvc.rest.route import Entrance
+
+log = Logger()
 
 _METHODS = frozenset(
     b"GET HEAD POST PUT PATCH DELETE OPTIONS TRACE CONNECT "
@@ -140,6 +143,12 @@ def _answered(request: Request, answering: Deferred[bytes]) -> Any:
             request.write(bodies[0])
             request.finish()
 
+    def fail(failure: Failure) -> None:
+        if gone:
+            log.failure("A request of a client that is gone failed", failure)
+        else:
+            request.processingFailed(failure)
+
     request.notifyFinish().addErrback(is_gone)
-    answering.addCallback(finish)
+    answering.addCallback(finish).addErrback(fail)
     return NOT_DONE_YET

@@ -31,7 +31,7 @@ class MessageResource:
         """The table of paths."""
         base = f"/v2/{kind.value}s/<destination>/messages"
         collection = {
-            "GET": Entry("messages:get_all", self.page_or_get_many),
+            "GET": Entry("messages:get_all", self.page_or_get_many, may_wait=True),
             "POST": Entry("messages:create", self.post),
             "DELETE": Entry("messages:delete_all", self.pop_or_delete_many),
         }

@@ -18,6 +18,7 @@ from mqsvc.access.guard import Action, Guard
 from mqsvc.messaging import checks
 from mqsvc.messaging.errors import (
     InvalidHeader,
+    InvalidParameter,
     MessagingError,
     MethodNotAllowed,
     NotAcceptable,
@@ -38,10 +39,12 @@ class Entry:
     """What one method of a path does.
 
     :ivar rule: of the policy, who may do it; empty is everybody.
+    :ivar may_wait: whether it waits for something when ``wait`` asks for that.
     """
 
     rule: str
     handler: Handler
+    may_wait: bool = False
 
 
 @frozen
@@ -131,7 +134,7 @@ class Entrance:
             rule=entry.rule,
             target=request.path.decode("latin-1"),
             request_id=request_id(request),
-            is_patient=b"wait=" in request.uri,
+            is_patient=entry.may_wait and b"wait=" in request.uri and _waits(call),
         )
         return await self.guard.run(action, partial(entry.handler, call))
 
@@ -153,6 +156,14 @@ class Entrance:
             return Call(request, caller, None, arguments)
         destination = Destination(caller.project, route.kind, name)
         return Call(request, caller, checks.destination(destination), arguments)
+
+
+def _waits(call: Call) -> bool:
+    """Whether a caller wants to wait; what is malformed is refused later."""
+    try:
+        return (call.query.integer("wait") or 0) > 0
+    except InvalidParameter:
+        return False
 
 
 def _check_media_types(request: IRequest) -> None:

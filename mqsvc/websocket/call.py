@@ -97,9 +97,11 @@ class Action:
     :ivar rule: the rule of the policy that has to allow it; an empty one is none.
     :ivar signed_method: what a signature must allow on the messages of the queue to
         stand in for authentication; without it no signature does.
+    :ivar may_wait: whether it waits for something when ``wait`` asks for that.
     """
 
     handler: Handler
     schema: Schema
     rule: str
     signed_method: str | None = None
+    may_wait: bool = False

@@ -29,7 +29,9 @@ class ClaimActions:
         one = Schema.of("claim_id", "", QUEUE_KEY)
         updating = Schema.of("claim_id", "ttl grace", QUEUE_KEY)
         return {
-            "claim_create": Action(self.create, creating, "claims:create"),
+            "claim_create": Action(
+                self.create, creating, "claims:create", may_wait=True
+            ),
             "claim_get": Action(self.get, one, "claims:get"),
             "claim_update": Action(self.update, updating, "claims:update"),
             "claim_delete": Action(self.delete, one, "claims:delete"),

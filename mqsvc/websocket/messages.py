@@ -42,7 +42,7 @@ class MessageActions:
         read, removal = "messages:get_all", "messages:delete_all"
         return {
             "message_post": Action(self.post, posting, "messages:create", "POST"),
-            "message_list": Action(self.page, listing, read, "GET"),
+            "message_list": Action(self.page, listing, read, "GET", may_wait=True),
             "message_get": Action(self.get, one, "messages:get", "GET"),
             "message_get_many": Action(self.get_many, many, read, "GET"),
             "message_delete": Action(

@@ -6,7 +6,6 @@ coroutine answers them in their order. Its logger is the attribute ``log``.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -21,6 +20,7 @@ from twisted.python.failure import Failure
 from mqsvc.access.authentication import Identity
 from mqsvc.messaging.model import Subscription
 from mqsvc.messaging.shield import shielded
+from mqsvc.websocket.backlog import Backlog
 from mqsvc.websocket.closing import EXPIRED, NOT_AUTHENTICATED, SLOW_CONSUMER, Closing
 from mqsvc.websocket.frames import BINARY, TEXT, Format
 from mqsvc.websocket.notification import prepared
@@ -47,7 +47,7 @@ class Connection(WebSocketServerProtocol):
         super().__init__()
         self.uri = f"{SCHEME}:{uuid4().hex}"
         self.is_up = False
-        self._requests: deque[tuple[bytes, Format]] = deque()
+        self._requests = Backlog()
         self._answering: Deferred[None] | None = None
         self._is_held_back = False
         self._pushes: dict[str, Push] = {}
@@ -98,7 +98,7 @@ class Connection(WebSocketServerProtocol):
         """A request came."""
         if not self.is_up or self.state != self.STATE_OPEN:
             return
-        self._requests.append((payload, BINARY if isBinary else TEXT))
+        self._requests.append(payload, BINARY if isBinary else TEXT)
         self._hold_back()
         if self._answering is None:
             answering = Deferred.fromCoroutine(self._answer_all())
@@ -145,10 +145,9 @@ class Connection(WebSocketServerProtocol):
     def _hold_back(self) -> None:
         """Read no more from a client that has many requests waiting."""
         limits = self.factory.limits
-        size = sum(len(payload) for payload, _ in self._requests)
         is_full = (
             len(self._requests) >= limits.max_waiting_requests
-            or size > limits.max_message_size
+            or self._requests.size > limits.max_message_size
         )
         if is_full != self._is_held_back and self.is_up:
             self._is_held_back = is_full
@@ -230,7 +229,7 @@ class Connection(WebSocketServerProtocol):
 
     def _start_fresh(self) -> None:
         for push in self._fresh:
-            push.go_on()
+            push.start()
         self._fresh.clear()
 
     def _forget_ended(self) -> None:

@@ -70,6 +70,7 @@ class Push:
         self.subscription = subscription
         self.place = place
         self.is_over = False
+        self._is_started = False
         self._terms = Terms.of(subscription.options)
         self._form = form
         self._outlet = outlet
@@ -89,7 +90,13 @@ class Push:
     def _may_send(self) -> bool:
         most = self._terms.max_inflight
         has_credit = most is None or len(self._inflight) < most
-        return not self.is_over and has_credit and self._outlet.has_room
+        is_open = self._is_started and not self.is_over
+        return is_open and has_credit and self._outlet.has_room
+
+    def start(self) -> None:
+        """The client knows of it: from now on it may be sent something."""
+        self._is_started = True
+        self.go_on()
 
     def take(self, notification: Notification) -> None:
         """The next one, from the feed."""

@@ -127,7 +127,8 @@ class Session:
 
     async def _run(self, action: Action, call: Call) -> Reply:
         target = next((str(v) for k, v in call.body.items() if k.endswith("_name")), "")
-        is_patient = bool(call.body.get("wait"))
+        wait = call.body.get("wait")
+        is_patient = action.may_wait and isinstance(wait, int) and wait > 0
         asked = Asked(
             *(call.caller, action.rule, target, self._request_id()),
             is_patient=is_patient,

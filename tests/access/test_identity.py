@@ -56,6 +56,13 @@ class ClientIdTests(SynchronousTestCase):
         """The title with which a Client-ID is refused."""
         return title_of(headers(X_Project_ID="p", **client_id), limits)
 
+    def test_known(self) -> None:
+        """A client that came before is looked up, unless its text takes much memory."""
+        for text, is_known in ((DASHED, True), ("-" * 30_000 + UUID, False)):
+            first, again = self.client_id(text), self.client_id(text)
+            self.assertEqual((UUID, UUID), (first, again))
+            self.assertEqual(is_known, first is again)
+
     def test_forms_of_a_uuid(self) -> None:
         """However a UUID is written, it is the same client."""
         for text in (

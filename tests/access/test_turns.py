@@ -137,3 +137,26 @@ class TurnsTests(SynchronousTestCase):
         self.turns.finish()
         self.assertEqual(self.begun, ["loud"] * 3)
         self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_leave_after_finish(self) -> None:
+        """Who began at the end is counted until it leaves, as everybody is."""
+        for _ in range(ALONE.starts + 3):
+            self.arrive("loud")
+        self.turns.finish()
+        for _ in range(ALONE.starts + 3):
+            self.turns.leave("loud")
+        self.assertRaises(KeyError, self.turns.leave, "loud")
+
+    def test_done_at_once_at_the_end(self) -> None:
+        """At the end a request may be over as soon as it begins, and another come."""
+        done = []
+        for project in ("a", "b"):
+            waiting = self.turns.wait(project)
+            waiting.addCallback(lambda _, project=project: self.turns.leave(project))
+            waiting.addCallback(lambda _: self.arrive("c"))
+            done.append(waiting)
+        self.turns.finish()
+        for one in done:
+            self.successResultOf(one)
+        self.assertEqual(self.begun, ["c", "c"])
+        self.assertEqual(self.clock.getDelayedCalls(), [])

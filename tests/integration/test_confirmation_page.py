@@ -87,12 +87,10 @@ class ConfirmationPageTests(TestCase):
 
     async def press(self, answer: str) -> None:
         """Click on a button of the page."""
-        document = (await self.browser.do("DOM.getDocument"))["root"]["nodeId"]
-        button = await self.browser.do(
-            "DOM.querySelector", nodeId=document, selector=f"button[value={answer}]"
-        )
-        box = await self.browser.do("DOM.getBoxModel", nodeId=button["nodeId"])
-        x, y = box["model"]["content"][:2]
+        # A page may have its title before its buttons.
+        while (place := await self.place(f"button[value={answer}]")) is None:
+            await deferLater(reactor, LOOK_SECONDS)
+        x, y = place
         for kind in ("mousePressed", "mouseReleased"):
             await self.browser.do(
                 "Input.dispatchMouseEvent",
@@ -102,6 +100,20 @@ class ConfirmationPageTests(TestCase):
                 button="left",
                 clickCount=1,
             )
+
+    async def place(self, selector: str) -> tuple[float, float] | None:
+        """Where an element begins on the screen, once it is there."""
+        try:
+            document = (await self.browser.do("DOM.getDocument"))["root"]["nodeId"]
+            found = await self.browser.do(
+                "DOM.querySelector", nodeId=document, selector=selector
+            )
+            box = await self.browser.do("DOM.getBoxModel", nodeId=found["nodeId"])
+        except KeyError:
+            # An error in the place of a result: there is no such element yet.
+            return None
+        x, y = box["model"]["content"][:2]
+        return x, y
 
     async def shows(self, title: str) -> None:
         """Wait for a page, see that it fits the screen, and keep a picture of it."""

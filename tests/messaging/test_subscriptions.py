@@ -67,6 +67,14 @@ class AudienceTests(SubscriptionTestCase):
         self.done(self.operations.subscriptions.update(QUEUE, made.id, change))
         self.assertTrue(self.done(audience.listens(QUEUE)))
 
+    def test_deleted(self) -> None:
+        """When the last one unsubscribes, those who post know that nobody listens."""
+        audience = Audience(self.management, lambda: NOW, self.bus)
+        made = self.subscribe()
+        self.assertTrue(self.done(audience.listens(QUEUE)))
+        self.done(self.subscriptions.delete(QUEUE, made.id))
+        self.assertFalse(self.done(audience.listens(QUEUE)))
+
 
 class CreateTests(SubscriptionTestCase):
     """New subscriptions."""
@@ -118,6 +126,19 @@ class CreateTests(SubscriptionTestCase):
         ):
             document = {"subscriber": subscriber}
             self.fails(InvalidRequest, self.subscriptions.create(OTHER, document))
+
+    def test_length_of_subscribers(self) -> None:
+        """A subscriber has up to 2,000 characters, new or changed."""
+        longest = HOOK.ljust(2000, "x")
+        made = self.subscribe(longest)
+        self.assertEqual(longest, made.subscriber)
+        document = {"subscriber": f"{longest}x"}
+        for refused in (
+            self.subscriptions.create(OTHER, document),
+            self.subscriptions.update(QUEUE, made.id, document),
+        ):
+            error = self.fails(InvalidRequest, refused)
+            self.assertIn("longer than 2000 characters", error.description)
 
     def test_ttl(self) -> None:
         """A ttl is from a minute to the end of the year 9999."""
@@ -429,6 +450,27 @@ class AskingTests(AskedTestCase):
         answer.callback(None)
         self.assertEqual(1, len(self.asked.invited))
 
+    def test_hung_up_on_a_change(self) -> None:
+        """A client that leaves while a subscriber changes has the new one asked."""
+        made = self.subscribe()
+        answer = self.management.hold_answer("update_subscription")
+        change = {"subscriber": f"{HOOK}/other"}
+        changing = self.start(self.subscriptions.update(QUEUE, made.id, change))
+        self.cancel(changing)
+        answer.callback(None)
+        self.assertEqual([made, self.get(made.id)], self.asked.invited)
+
+    def test_hung_up_on_a_farewell(self) -> None:
+        """A client that leaves while it unsubscribes is told how to come back."""
+        made = self.subscribe()
+        self.confirm(made.id)
+        answer = self.management.hold_answer("update_subscription")
+        document = {"confirmed": False}
+        leaving = self.start(self.subscriptions.confirm(QUEUE, made.id, document))
+        self.cancel(leaving)
+        answer.callback(None)
+        self.assertEqual([made], self.asked.left)
+
 
 class HiddenTests(AskedTestCase):
     """Options that nobody can read."""
@@ -444,8 +486,9 @@ class HiddenTests(AskedTestCase):
         """What a reader saw and sends back stays what it was."""
         made = self.subscribe(options={"signing_secrets": ["one"], "trust_id": "t"})
         seen = shown(self.get(made.id).options)
-        changed = self.update(made.id, options={**seen, "a": 1})
-        self.assertEqual({**made.options, "a": 1}, changed.options)
+        wanted = {"filter": {"a": ["b"]}}
+        changed = self.update(made.id, options={**seen, **wanted})
+        self.assertEqual({**made.options, **wanted}, changed.options)
 
     def test_secret_added_and_taken(self) -> None:
         """A secret can be added beside one that is hidden, and that one be left out."""
@@ -478,10 +521,28 @@ class TrustTests(AskedTestCase):
         self.assertEqual({"trust_id": "t1"}, self.get(made.id).options)
 
     def test_kept(self) -> None:
-        """New options leave it as it is."""
+        """Options that do not change what is sent leave it as it is."""
         made = self.trusted()
-        changed = self.update(made.id, "other", options={"a": 1})
-        self.assertEqual({"trust_id": "t1", "a": 1}, changed.options)
+        options = {
+            "filter": {"a": ["b"]},
+            "signing_secrets": ["one"],
+            "_retry_policy": {"minimum_delay": 5},
+        }
+        for given in (options, {**options, "trust_id": "***"}):
+            changed = self.update(made.id, "other", options=given)
+            self.assertEqual({**options, "trust_id": "t1"}, changed.options)
+
+    def test_something_else_to_send(self) -> None:
+        """Other data or headers take the right of who wants them sent."""
+        made = self.trusted()
+        for number, options in enumerate(
+            ({"post_data": "x"}, {"post_data": "y"}, {"post_headers": {"a": "b"}}, {}),
+            start=2,
+        ):
+            changed = self.update(made.id, "other", options=options)
+            self.assertEqual({**options, "trust_id": f"t{number}"}, changed.options)
+        changed = self.update(made.id, options={"post_data": "z", "trust_id": "***"})
+        self.assertEqual({"post_data": "z"}, changed.options)
 
     def test_renewed(self) -> None:
         """Another subscriber, or a longer life, takes the right of who wants that."""

@@ -100,6 +100,15 @@ class NoticeTests(SynchronousTestCase):
         self.assertEqual("UnsubscribeConfirmation", again["Message_Type"])
         self.assertEqual("2027-01-15T10:00:00", again["URL-Expires"])
 
+    def test_end_of_time(self) -> None:
+        """Who is asked again about the longest subscription can answer to the end."""
+        longest = evolve(HOOK, ttl=253_402_300_799 - NOW // 1000)
+        confirmations = Confirmations(SECRET, PUBLIC)
+        for now in (NOW, NOW + HOUR):
+            notice = confirmations.notice(Ask.SUBSCRIBE, longest, "d", now)
+            expires = json.loads(notice.content)["URL-Expires"]
+            self.assertEqual("9999-12-31T23:59:59", expires)
+
     def test_signature(self) -> None:
         """The headers, copied from the notice, let the answer in until they expire."""
         made = document()

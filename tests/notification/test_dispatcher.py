@@ -114,6 +114,7 @@ class DispatcherTestCase(SynchronousTestCase):
             breaker=Breaker(self.clock),
             lanes=Lanes(self.clock),
             history=attempts,
+            audience=self.audience,
             now=self.now,
         )
         return Dispatcher(
@@ -301,6 +302,8 @@ class RetryTests(DispatcherTestCase):
         self.post(1)
         found = self.management.subscriptions(QUEUE, 10, "", self.now())
         self.assertEqual(self.successResultOf(found), [])
+        self.post(2)
+        self.assertTrue(self.audience.is_known_silent(QUEUE))
 
     def test_refused(self) -> None:
         """What would fail again is not tried again, and kept."""
@@ -582,6 +585,19 @@ class DeliveriesTests(DispatcherTestCase):
         self.assertEqual(self.bodies(), ["x"])
         (left,) = self.report().given_up
         self.assertEqual(self.resend({"deliveries": [left.id]}), 1)
+
+    def test_resend_and_hang_up(self) -> None:
+        """A client that leaves too early leaves nothing that would be sent twice."""
+        answer = self.store.hold_answer("post")
+        asked = self.deliveries.resend(QUEUE, self.subscription.id, None)
+        resending = Deferred.fromCoroutine(asked)
+        resending.addErrback(lambda _: None)
+        resending.cancel()
+        answer.callback(None)
+        self.pass_time(1)
+        self.assertEqual(self.bodies(), ["x", "x"])
+        self.assertEqual(self.resend(), 0)
+        self.assertEqual(self.report().given_up, ())
 
     def test_malformed(self) -> None:
         """Other documents are refused."""

@@ -165,6 +165,14 @@ class TargetTests(SynchronousTestCase):
         self.assertEqual("10.0.0.1", target.host)
         self.assertNotIn("good", target.url)
 
+    def test_kept(self) -> None:
+        """A target that is needed again is there, unless it takes much memory."""
+        for length, is_kept in ((100, True), (2000, True), (2001, False)):
+            url = "http://a.example/".ljust(length, "x")
+            target = parse_target(url)
+            self.assertEqual(url, target.url)
+            self.assertEqual(is_kept, parse_target(url) is target)
+
     def test_url(self) -> None:
         """What is asked for has no user information, fragment or default port."""
         for url, wanted in (

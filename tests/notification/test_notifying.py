@@ -115,6 +115,32 @@ class SettingTests(SynchronousTestCase):
             self.assertIn("a table with topic, sender, body", str(error))
 
 
+class LocalTests(RestTestCase):
+    """Webhooks to the machine of the service, which listens there only."""
+
+    async def status(self, *settings: str) -> int:
+        """How a subscription of such a webhook is answered."""
+        await self.restart(*settings)
+        body = {"subscriber": "http://127.0.0.1:9/"}
+        return (await self.call("POST", "/v2/queues/q/subscriptions", json=body)).status
+
+    async def test_open(self) -> None:
+        """The machine is open to those who are on it."""
+        local = "websocket=tcp:0:interface=127.0.0.1"
+        for settings in ((), (local,)):
+            self.assertEqual(201, await self.status(*settings), settings)
+
+    async def test_closed(self) -> None:
+        """Where others can come, by whatever way, it is closed."""
+        public = ("websocket=tcp:0:interface=0.0.0.0", "allow_anonymous=true")
+        for settings in (
+            public,
+            ("notification.public_url=https://mq.example",),
+            ("notification.public_websocket_url=wss://mq.example",),
+        ):
+            self.assertEqual(400, await self.status(*settings), settings)
+
+
 class MissingTests(RestTestCase):
     """Without what questions need."""
 

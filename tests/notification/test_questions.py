@@ -9,10 +9,11 @@ from attrs import evolve
 from twisted.internet.defer import Deferred
 from twisted.logger import LogEvent, formatEvent, globalLogPublisher
 
+from mqsvc.messaging.audience import CONNECTION
 from mqsvc.messaging.limits import Limits
 from mqsvc.messaging.model import Subscription
 from mqsvc.messaging.records import Records
-from mqsvc.notification.channel import CONNECTION, Outcome, Verdict, retry
+from mqsvc.notification.channel import Outcome, Verdict, retry
 from mqsvc.notification.confirmation import Confirmations, ConfirmationSettings
 from mqsvc.notification.entries import due
 from mqsvc.notification.questions import Questions

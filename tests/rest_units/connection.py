@@ -93,9 +93,9 @@ class InMemoryTestCase(SynchronousTestCase):
         now = milliseconds(self.clock)
         gate = Gate(None, Policy(make_rules({})), SignedUrls("s"), limits, now)
         self.rounds = Clock()
-        guard = Guard(gate, Turns(self.rounds), quotas, AuditLog("", now))
+        self.guard = Guard(gate, Turns(self.rounds), quotas, AuditLog("", now))
         api = make_api(
-            self.operations, guard, limits, self.clock, CORS(), admin_mode=True
+            self.operations, self.guard, limits, self.clock, CORS(), admin_mode=True
         )
         self.site = CountingSite(api)
         # Idle connections are closed by the clock of the test.

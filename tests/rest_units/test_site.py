@@ -218,6 +218,37 @@ class InFlightTests(SiteTestCase):
         self.assertTrue(connection.transport.disconnecting)
 
 
+class PatienceTests(SiteTestCase):
+    """Requests that wait make room for others, and only those."""
+
+    def running(self, held: str, method: str, path: str, body: bytes = b"") -> int:
+        """How many count as running while the store works on a request."""
+        gate = self.messages.hold_answer(held)
+        connection = self.connect()
+        connection.send(encoded(method, path, USUAL, body))
+        counted = sum(self.guard.turns._running.values())
+        gate.callback(None)
+        return counted
+
+    def test_waiting(self) -> None:
+        """A claim or a list that waits does not count."""
+        self.assertEqual(0, self.running("claim", "POST", f"{CLAIMS}?wait=5"))
+        self.assertEqual(0, self.running("page", "GET", f"{MESSAGES}?wait=5"))
+
+    def test_not_waiting(self) -> None:
+        """What cannot wait, or does not want to, counts whatever it says."""
+        body = b'{"messages": [{"body": 1}]}'
+        path = f"{MESSAGES}?wait=5"
+        self.assertEqual(1, self.running("post", "POST", path, body))
+        for wait in ("wait=0", "nowait=5", "wait="):
+            path = f"{CLAIMS}?{wait}"
+            self.assertEqual(1, self.running("claim", "POST", path), wait)
+
+    def test_malformed(self) -> None:
+        """A time that is no number is refused."""
+        self.assertEqual(400, self.call("POST", f"{CLAIMS}?wait=x").status)
+
+
 class StopTests(SiteTestCase):
     """The site takes no more connections."""
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import zlib
 from typing import Any, ClassVar
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.internet.error import ConnectionDone
 from twisted.internet.testing import StringTransport
@@ -273,6 +273,7 @@ class CloseTests(ProtocolTestCase):
 class WholeMessageTests(SynchronousTestCase):
     """Frames that are read without Autobahn."""
 
+    @settings(deadline=None)
     @given(
         st.binary(max_size=300) | st.text(max_size=200).map(str.encode),
         st.binary(min_size=4, max_size=4),

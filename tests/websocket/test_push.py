@@ -11,7 +11,7 @@ from twisted.internet.task import deferLater
 from mqsvc.bus.news import News
 from mqsvc.messaging.errors import StoreUnavailable
 from mqsvc.messaging.model import Message, NewMessage
-from mqsvc.websocket.feeds import UNSIGNALLED_EVERY
+from mqsvc.websocket.feeds import UNSIGNALLED_EVERY, Feed
 from tests.bus.recorder import Recorder
 from tests.websocket.client import Client
 from tests.websocket.server import EPOCH, STOP_STEP_SECONDS, WebSocketTestCase
@@ -48,6 +48,31 @@ class PushTestCase(WebSocketTestCase):
         # Enough of them, each from the store, for whatever was being read from it.
         for _ in range(6):
             self.expect(await client.call("queue_get_stats", NAMED), 200)
+
+
+class BeginningTests(PushTestCase):
+    """The first frames of a subscription."""
+
+    async def test_reply_first(self) -> None:
+        """The reply comes before all messages, however long it takes to make."""
+        ids = await self.post("q", 1, 2)
+        client, other = await self.connect(), await self.connect()
+        asked, held, look = Deferred[None](), Deferred[None](), Feed.has_gap
+
+        async def has_gap(feed: Feed, after: str | None) -> bool:
+            asked.callback(None)
+            await held
+            return await look(feed, after)
+
+        self.patch(Feed, "has_gap", has_gap)
+        options = {"after": ids[0]}
+        subscribing = Deferred.fromCoroutine(self.subscribe(client, options=options))
+        await asked
+        self.factory.feeds.look_again()
+        await self.assert_silent(other)
+        held.callback(None)
+        await subscribing
+        self.assertEqual([2], await self.pushed(client, 1))
 
 
 class NotificationTests(PushTestCase):
