@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from attrs import frozen
+from attrs import field, frozen
 from msgspec import structs
 from twisted.internet.defer import CancelledError
 
@@ -33,6 +33,7 @@ from mqsvc.notification.entries import (
 from mqsvc.notification.forwarding import target_of
 from mqsvc.notification.history import History
 from mqsvc.notification.lanes import Lanes
+from mqsvc.notification.places import Places, most_places
 from mqsvc.notification.retry import next_delay, policy_in_force
 from mqsvc.notification.target import parse_target
 from mqsvc.storage.interfaces import IManagementStore, IMessageStore
@@ -56,6 +57,7 @@ class Deliverer:
     _lanes: Lanes
     _history: History
     _now: Now
+    _places: Places = field(factory=lambda: Places(most_places()))
 
     async def make(
         self, pool: str | None, delivery: Delivery, subscription: Subscription
@@ -69,7 +71,10 @@ class Deliverer:
         if rest:
             return await self._later(delivery, rest)
         try:
-            async with self._lanes.turn(subscription.id):
+            async with (
+                self._lanes.turn(subscription.id),
+                self._places.place(subscription.destination),
+            ):
                 outcome = await self._attempt_unless_resting(delivery, subscription)
             if not isinstance(outcome, Outcome):
                 return await self._later(delivery, math.ceil(outcome))

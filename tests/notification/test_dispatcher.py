@@ -33,6 +33,7 @@ from mqsvc.notification.entries import due, given_up, history, outbox
 from mqsvc.notification.history import MOST_SHOWN, TRIM_EVERY, History
 from mqsvc.notification.lanes import Lanes
 from mqsvc.notification.outbox import Outbox
+from mqsvc.notification.places import MOST_OF_ONE
 from mqsvc.notification.webhook import ATTEMPT_SECONDS
 from tests.messaging.stores import (
     Watched,
@@ -244,6 +245,19 @@ class DeliveryTests(DispatcherTestCase):
         ]
         self.assertEqual(told, list(range(2, 40)))
         slow.callback(DELIVERED)
+
+    def test_many_subscribers(self) -> None:
+        """One post to very many has so many attempts under way, others go on."""
+        for number in range(MOST_OF_ONE + 20):
+            self.subscribe(f"http://{number}/")
+        attempts: list[Any] = [Deferred() for _ in range(MOST_OF_ONE + 20)]
+        self.script.outcomes = list(attempts)
+        self.post(1)
+        self.assertEqual(MOST_OF_ONE, len(self.script.made))
+        for attempt in attempts:
+            attempt.callback(DELIVERED)
+        self.assertEqual(MOST_OF_ONE + 20, len(self.script.made))
+        self.assertEqual(self.left(outbox(None)), 0)
 
 
 class RetryTests(DispatcherTestCase):
