@@ -88,15 +88,23 @@ class Deliverer:
     ) -> Outcome | float:
         """What came of an attempt, or the seconds that its host still rests."""
         host = _host(subscription)
-        rest = self._breaker.wait(host)
+        if not host:
+            return await self._attempt(delivery, subscription)
+        # What one project is told by a host, by one path there, is not for others.
+        own = f"{subscription.destination.project} {host}"
+        rest = self._breaker.wait(host, own)
         if rest:
             return rest
-        with self._breaker.trying(host):
+        with self._breaker.trying(host, own):
             outcome = await self._attempt(delivery, subscription)
-        if host and outcome.verdict is Verdict.RETRY:
+        if outcome.verdict is not Verdict.RETRY:
+            self._breaker.succeeded(host)
+            self._breaker.succeeded(own)
+        elif outcome.status is None:
             self._breaker.failed(host)
         else:
             self._breaker.succeeded(host)
+            self._breaker.failed(own)
         return outcome
 
     async def _attempt(self, delivery: Delivery, subscription: Subscription) -> Outcome:

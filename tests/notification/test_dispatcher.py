@@ -349,6 +349,27 @@ class RetryTests(DispatcherTestCase):
         self.assertEqual(set(map(str, self.bodies())), {*map(str, range(5)), "late"})
         self.assertEqual(self.left(due(None)), 0)
 
+    def told_to_another(self, failure: Outcome) -> bool:
+        """Whether another project is told by a host where those of one failed."""
+        self.subscribe("http://shared/bad")
+        self.script.outcomes = [failure] * FAILURES
+        for number in range(FAILURES):
+            self.post(number)
+        other = Destination("p2", Kind.QUEUE, "q")
+        self.subscribe("http://shared/good", other)
+        self.post("good", destination=other)
+        self.post("bad")
+        self.assertNotIn("bad", self.bodies())
+        return "good" in self.bodies()
+
+    def test_bad_answers_of_one_project(self) -> None:
+        """A host that answers badly rests for the project that it answers so."""
+        self.assertTrue(self.told_to_another(retry("no", 500)))
+
+    def test_unreachable(self) -> None:
+        """A host that cannot be reached rests for everybody."""
+        self.assertFalse(self.told_to_another(retry("no")))
+
     def test_history(self) -> None:
         """Attempts can be looked at."""
         subscription = self.subscribe()
