@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 from attrs import define
+from msgspec import structs
 from twisted.application.service import Service
 from twisted.internet.defer import (
     CancelledError,
@@ -42,7 +43,7 @@ from mqsvc.notification.channel import CONNECTION
 from mqsvc.notification.deliverer import Deliverer
 from mqsvc.notification.entries import CLIENT, Delivery, Entry, due, outbox
 from mqsvc.notification.filters import compile_filter
-from mqsvc.notification.forwarding import goes_round
+from mqsvc.notification.forwarding import ends, share
 from mqsvc.notification.history import History
 from mqsvc.notification.questions import can_answer
 from mqsvc.storage.interfaces import IManagementStore, IMessageStore
@@ -277,7 +278,8 @@ class Dispatcher(Service):
         self, pool: str | None, message: Message, claim_id: str
     ) -> None:
         entry = msgspec.json.decode(message.body, type=Entry)
-        subscriptions = await self._subscriptions(entry)
+        subscriptions, via = share(entry.via, await self._subscriptions(entry))
+        entry = structs.replace(entry, via=via)
         attempts = [
             Deferred.fromCoroutine(self._deliverer.make(pool, *one))
             for one in _deliveries(message, entry, subscriptions)
@@ -338,7 +340,7 @@ class Dispatcher(Service):
     def _is_told(self, subscription: Subscription, via: str) -> bool:
         """Whether there is a delivery: connections follow their queues themselves."""
         source, subscriber = subscription.destination, subscription.subscriber
-        if subscriber.startswith(CONNECTION) or goes_round(via, source, subscriber):
+        if subscriber.startswith(CONNECTION) or ends(via, source, subscriber):
             return False
         is_asked = self._require_confirmation and can_answer(subscription)
         return subscription.confirmed or not is_asked
@@ -348,7 +350,7 @@ async def _all_of(
     attempts: Sequence[Deferred[NewMessage | None]],
 ) -> list[NewMessage | None]:
     """What all of them give, when the last one is over; or why one of them failed."""
-    outcomes = await DeferredList(attempts, consumeErrors=True)
+    outcomes: list[tuple[bool, Any]] = await DeferredList(attempts, consumeErrors=True)
     for has_succeeded, failure in outcomes:
         if not has_succeeded:
             failure.raiseException()
