@@ -208,5 +208,5 @@ def make_trusts(settings: Settings, reactor: Any, clock: IReactorTime) -> Trusts
             *(own.project_name, own.project_domain_name),
         ),
         HTTPClient(Agent(reactor, connectTimeout=own.timeout, pool=pool)),
-        *(clock, own.timeout),
+        *(clock, own.timeout, own.max_connections),
     )

@@ -46,37 +46,39 @@ class _Record:
 
 
 class Breaker:
-    """Which hosts rest. A host is any text, such as ``https://example.org:443``."""
+    """Which hosts rest. A host is any text, such as ``https://example.org:443``.
+
+    An attempt may have several: the host for everybody, and that of one project.
+    """
 
     def __init__(self, clock: IReactorTime) -> None:
         self._clock = clock
         self._records: OrderedDict[str, _Record] = OrderedDict()
         self._doubtful = 0
 
-    def wait(self, host: str) -> float:
-        """Seconds until a host is worth an attempt; 0 lets the caller through.
+    def wait(self, *hosts: str) -> float:
+        """Seconds until all hosts are worth an attempt; 0 lets the caller through.
 
         Who is let through to a host that rested is alone there until the outcome is
         told, or for as long as the last rest if it never is.
         """
-        record = self._records.get(host)
-        if record is None:
-            return 0.0
-        if self._doubtful >= MOST_DOUBTFUL:
+        records = [self._records[host] for host in hosts if host in self._records]
+        if records and self._doubtful >= MOST_DOUBTFUL:
             return DOUBTFUL_REST
-        if not record.rest:
-            return 0.0
+        rested = [record for record in records if record.rest]
         now = self._clock.seconds()
-        if now < record.until:
-            return record.until - now
-        record.until = now + record.rest
-        record.is_tried = True
+        rest = max((record.until - now for record in rested), default=0.0)
+        if rest > 0:
+            return rest
+        for record in rested:
+            record.until = now + record.rest
+            record.is_tried = True
         return 0.0
 
     @contextmanager
-    def trying(self, host: str) -> Iterator[None]:
+    def trying(self, *hosts: str) -> Iterator[None]:
         """The time of an attempt."""
-        is_doubtful = host in self._records
+        is_doubtful = any(host in self._records for host in hosts)
         self._doubtful += is_doubtful
         try:
             yield

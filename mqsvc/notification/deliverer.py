@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from attrs import frozen
+from attrs import field, frozen
 from msgspec import structs
 from twisted.internet.defer import CancelledError
 
@@ -35,6 +35,7 @@ from mqsvc.notification.entries import (
 from mqsvc.notification.forwarding import target_of
 from mqsvc.notification.history import History
 from mqsvc.notification.lanes import Lanes
+from mqsvc.notification.places import Places, most_places
 from mqsvc.notification.retry import next_delay, policy_in_force
 from mqsvc.notification.target import parse_target
 from mqsvc.storage.interfaces import IManagementStore, IMessageStore
@@ -59,6 +60,7 @@ class Deliverer:
     _history: History
     _audience: Audience
     _now: Now
+    _places: Places = field(factory=lambda: Places(most_places()))
 
     async def make(
         self, pool: str | None, delivery: Delivery, subscription: Subscription
@@ -72,7 +74,10 @@ class Deliverer:
         if rest:
             return await self._later(delivery, rest)
         try:
-            async with self._lanes.turn(subscription.id):
+            async with (
+                self._lanes.turn(subscription.id),
+                self._places.place(subscription.destination),
+            ):
                 outcome = await self._attempt_unless_resting(delivery, subscription)
             if not isinstance(outcome, Outcome):
                 return await self._later(delivery, math.ceil(outcome))
@@ -86,15 +91,23 @@ class Deliverer:
     ) -> Outcome | float:
         """What came of an attempt, or the seconds that its host still rests."""
         host = _host(subscription)
-        rest = self._breaker.wait(host)
+        if not host:
+            return await self._attempt(delivery, subscription)
+        # What one project is told by a host, by one path there, is not for others.
+        own = f"{subscription.destination.project} {host}"
+        rest = self._breaker.wait(host, own)
         if rest:
             return rest
-        with self._breaker.trying(host):
+        with self._breaker.trying(host, own):
             outcome = await self._attempt(delivery, subscription)
-        if host and outcome.verdict is Verdict.RETRY:
+        if outcome.verdict is not Verdict.RETRY:
+            self._breaker.succeeded(host)
+            self._breaker.succeeded(own)
+        elif outcome.status is None:
             self._breaker.failed(host)
         else:
             self._breaker.succeeded(host)
+            self._breaker.failed(own)
         return outcome
 
     async def _attempt(self, delivery: Delivery, subscription: Subscription) -> Outcome:

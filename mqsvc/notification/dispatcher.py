@@ -14,13 +14,12 @@ from typing import Any
 
 import msgspec
 from attrs import define
+from msgspec import structs
 from twisted.application.service import Service
 from twisted.internet.defer import (
     CancelledError,
     Deferred,
     DeferredList,
-    FirstError,
-    gatherResults,
 )
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
@@ -44,7 +43,7 @@ from mqsvc.messaging.shield import finished
 from mqsvc.notification.deliverer import Deliverer
 from mqsvc.notification.entries import CLIENT, Delivery, Entry, due, outbox
 from mqsvc.notification.filters import compile_filter
-from mqsvc.notification.forwarding import goes_round
+from mqsvc.notification.forwarding import ends, share
 from mqsvc.notification.history import History
 from mqsvc.notification.questions import can_answer
 from mqsvc.storage.interfaces import IManagementStore, IMessageStore
@@ -178,8 +177,7 @@ class Dispatcher(Service):
             while self._is_news and self.running:
                 self._is_news = False
                 await self._take_all()
-            await self._renew()
-            await self._history.write()
+                await self._look_after_what_was_taken()
         except MessagingError as error:
             self.log.warn("Notifications wait: {error}", error=error)
         except Exception:  # noqa: BLE001 - there is a next time
@@ -191,6 +189,10 @@ class Dispatcher(Service):
     def _look_again(self) -> None:
         self._timer = None
         self.wake()
+
+    async def _look_after_what_was_taken(self) -> None:
+        await self._renew()
+        await self._history.write()
 
     async def _take_all(self) -> None:
         for pool in await self._pools():
@@ -204,6 +206,8 @@ class Dispatcher(Service):
             is_more = True
             while self.running and is_more and (free := self._free(queue.kind)) > 0:
                 is_more = await self._take_some(pool, queue, see_to, free)
+                # Where there is always more, this is the only time for it.
+                await self._look_after_what_was_taken()
             self._is_full |= is_more
 
     async def _take_some(
@@ -255,8 +259,6 @@ class Dispatcher(Service):
 
     def _failed(self, failure: Failure) -> None:
         # It is seen to again when its lease ends.
-        if isinstance(failure.value, FirstError):
-            failure = failure.value.subFailure
         if failure.check(MessagingError):
             self.log.warn("A notification waits: {error}", error=failure.value)
         elif not failure.check(CancelledError):
@@ -276,15 +278,13 @@ class Dispatcher(Service):
         self, pool: str | None, message: Message, claim_id: str
     ) -> None:
         entry = msgspec.json.decode(message.body, type=Entry)
-        subscriptions = await self._subscriptions(entry)
-        following = await gatherResults(
-            [
-                Deferred.fromCoroutine(self._deliverer.make(pool, *one))
-                for one in _deliveries(message, entry, subscriptions)
-            ],
-            consumeErrors=True,
-        )
-        await self._keep(pool, following)
+        subscriptions, via = share(entry.via, await self._subscriptions(entry))
+        entry = structs.replace(entry, via=via)
+        attempts = [
+            Deferred.fromCoroutine(self._deliverer.make(pool, *one))
+            for one in _deliveries(message, entry, subscriptions)
+        ]
+        await self._keep(pool, await _all_of(attempts))
         await self._done(outbox(pool), message, claim_id)
 
     async def _see_to_delivery(
@@ -340,10 +340,21 @@ class Dispatcher(Service):
     def _is_told(self, subscription: Subscription, via: str) -> bool:
         """Whether there is a delivery: connections follow their queues themselves."""
         source, subscriber = subscription.destination, subscription.subscriber
-        if subscriber.startswith(CONNECTION) or goes_round(via, source, subscriber):
+        if subscriber.startswith(CONNECTION) or ends(via, source, subscriber):
             return False
         is_asked = self._require_confirmation and can_answer(subscription)
         return subscription.confirmed or not is_asked
+
+
+async def _all_of(
+    attempts: Sequence[Deferred[NewMessage | None]],
+) -> list[NewMessage | None]:
+    """What all of them give, when the last one is over; or why one of them failed."""
+    outcomes: list[tuple[bool, Any]] = await DeferredList(attempts, consumeErrors=True)
+    for has_succeeded, failure in outcomes:
+        if not has_succeeded:
+            failure.raiseException()
+    return [following for _, following in outcomes]
 
 
 def _deliveries(

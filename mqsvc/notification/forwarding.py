@@ -2,11 +2,13 @@
 
 Each message becomes a new one in the target, as if somebody had posted it there. The
 poster of such a message tells which destinations it came through, so that it enters
-none of them twice and goes on for some steps only.
+none of them twice and goes on for some steps only; and how many more may be made of it,
+so that queues that all follow each other do not make a flood of one message.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from hashlib import blake2b
 
 from attrs import frozen
@@ -19,7 +21,13 @@ from mqsvc.messaging import checks
 from mqsvc.messaging.errors import InvalidRequest, MessagingError, QuotaExceeded
 from mqsvc.messaging.limits import MIN_TTL
 from mqsvc.messaging.messages import Messages
-from mqsvc.messaging.model import NAMEABLE, Destination, JsonObject, Kind
+from mqsvc.messaging.model import (
+    NAMEABLE,
+    Destination,
+    JsonObject,
+    Kind,
+    Subscription,
+)
 from mqsvc.messaging.shield import finished
 from mqsvc.notification.channel import (
     Notice,
@@ -36,6 +44,9 @@ SCHEMES = tuple(kind.value for kind in NAMEABLE)
 MOST_STEPS = 4
 """How often one message is forwarded, from its first destination to the last one."""
 
+MOST_COPIES = 10_000
+"""How many messages are made of one by forwarding, in all steps together."""
+
 _POSTER = "mqsvc-via-"
 """What the poster of a forwarded message begins with; no client's UUID does."""
 
@@ -49,12 +60,18 @@ def _mark(destination: Destination) -> str:
 
 
 def _marks(via: str) -> list[str]:
-    size = 2 * _MARK_BYTES
-    return [via[start : start + size] for start in range(0, len(via), size)]
+    marks, size = via.rpartition(".")[2], 2 * _MARK_BYTES
+    return [marks[start : start + size] for start in range(0, len(marks), size)]
+
+
+def _copies(via: str) -> int:
+    """How many messages may still be made of a message."""
+    copies = via.rpartition(".")[0]
+    return int(copies, 16) if copies else MOST_COPIES
 
 
 def via_of(poster: str) -> str:
-    """The marks of the destinations that a message was forwarded through.
+    """Where a message was forwarded through, and how many more may be made of it.
 
     :param poster: of the message.
     """
@@ -75,10 +92,37 @@ def _target(source: Destination, subscriber: str) -> Destination:
     return Destination(source.project, Kind(scheme.lower()), name)
 
 
-def goes_round(via: str, source: Destination, subscriber: str) -> bool:
-    """Whether a message of the source has been where it would go now."""
+def ends(via: str, source: Destination, subscriber: str) -> bool:
+    """Whether a message of the source goes no further on this way.
+
+    It has been where it would go now, or was forwarded as often as it may.
+    """
     target = target_of(source, subscriber)
-    return target is not None and _mark(target) in [*_marks(via), _mark(source)]
+    if target is None:
+        return False
+    marks = _marks(via)
+    return len(marks) >= MOST_STEPS or _mark(target) in [*marks, _mark(source)]
+
+
+def share(
+    via: str, subscriptions: Sequence[Subscription]
+) -> tuple[list[Subscription], str]:
+    """Who is told of a message where not all may be, and what goes on with it.
+
+    Queues and topics share evenly what may still be made of the message. Where there
+    is not enough for all, the first ones get it.
+
+    :param subscriptions: that are to be told of it.
+    :return: those that are, and ``via`` for them.
+    """
+    copies, told, forwarded = _copies(via), list[Subscription](), 0
+    for each in subscriptions:
+        is_forwarded = target_of(each.destination, each.subscriber) is not None
+        if not is_forwarded or forwarded < copies:
+            told.append(each)
+            forwarded += is_forwarded
+    left = (copies - forwarded) // forwarded if forwarded else copies
+    return told, f"{left:x}.{''.join(_marks(via))}"
 
 
 class _Told(Struct):
@@ -117,11 +161,6 @@ class Forwarding:
         return await timed(self._clock, finished(posting))
 
     async def _deliver(self, notice: Notice) -> Outcome:
-        steps = len(_marks(notice.via))
-        if steps >= MOST_STEPS:
-            return refused(
-                f"the message was forwarded {steps} times, which is as often as it may"
-            )
         try:
             await self._post(notice)
         except QuotaExceeded as error:

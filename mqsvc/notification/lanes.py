@@ -125,5 +125,8 @@ class Lanes:
             taken = self._clock.seconds() - lane.began
             lane.pace += WEIGHT * (taken - lane.pace)
             lane.leave()
-            if not (lane.is_busy or lane.waiting):
-                self._lanes.pop(subscription_id, None)
+            is_idle = not (lane.is_busy or lane.waiting)
+            # Those whose turn it was meanwhile may have come to the end, and left
+            # the place to another lane.
+            if is_idle and self._lanes.get(subscription_id) is lane:
+                del self._lanes[subscription_id]

@@ -17,6 +17,7 @@ from threading import Thread
 from typing import Any
 
 from twisted.internet.defer import Deferred
+from twisted.logger import Logger
 
 from mqsvc.notification.target import Address
 
@@ -44,6 +45,8 @@ class NameLookup:
 
     :param reactor: for the time, and for what threads have to tell.
     """
+
+    log = Logger()
 
     def __init__(self, reactor: Any, getaddrinfo: GetAddrInfo) -> None:
         self._reactor = reactor
@@ -82,9 +85,15 @@ class NameLookup:
             addresses = self._ask(name)
             self._reactor.callFromThread(self._found, name, kind, began, addresses)
 
-        self._busy[kind] += 1
         # A process that ends does not wait for it.
-        Thread(target=look_up, name="names", daemon=True).start()
+        thread = Thread(target=look_up, name="names", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:
+            self.log.error("A name cannot be looked up now: {error}", error=error)
+            self._tell(name, [])
+        else:
+            self._busy[kind] += 1
 
     def _found(
         self, name: str, kind: _Kind, began: float, addresses: list[Address]
@@ -92,10 +101,13 @@ class NameLookup:
         self._busy[kind] -= 1
         is_slow = self._reactor.seconds() - began > SLOW_SECONDS
         self._remember(name, _Kind.SLOW if is_slow else _Kind.QUICK)
+        self._tell(name, addresses)
+        self._begin(kind)
+
+    def _tell(self, name: str, addresses: list[Address]) -> None:
         askers = self._askers.pop(name)
         while askers:
             askers.pop(0).callback(addresses)
-        self._begin(kind)
 
     def _remember(self, name: str, kind: _Kind) -> None:
         self._kinds[name] = kind
@@ -106,6 +118,9 @@ class NameLookup:
     def _ask(self, name: str) -> list[Address]:
         try:
             answers = self._getaddrinfo(name, None, type=socket.SOCK_STREAM)
+            return [ipaddress.ip_address(answer[4][0]) for answer in answers]
         except (OSError, UnicodeError):
             return []
-        return [ipaddress.ip_address(answer[4][0]) for answer in answers]
+        except Exception:  # noqa: BLE001 - a thread that tells nothing counts for ever
+            self.log.failure("The answer to a lookup of a name cannot be used")
+            return []

@@ -6,9 +6,10 @@ like all others.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable
 
-from attrs import frozen
+from attrs import field, frozen
 from msgspec import Raw
 from twisted.logger import Logger
 
@@ -33,12 +34,23 @@ def can_answer(subscription: Subscription) -> bool:
     return not subscriber.startswith(CONNECTION) and not target_of(source, subscriber)
 
 
+PAUSE = 60_000
+"""Milliseconds after a question in which it is not asked again: else whoever may
+subscribe could fill the mailbox of anybody."""
+
+MOST_ASKED = 10_000
+"""Questions that are remembered; the oldest one makes room."""
+
+_Asked = OrderedDict[tuple[Ask, str], int]
+
+
 @frozen
 class Questions:
     """Asks subscribers.
 
     :ivar _store: below all message filters.
     :ivar _wake: called when there is something to deliver.
+    :ivar _asked: when what was asked last, by question and subscription.
     """
 
     _confirmations: Confirmations
@@ -47,15 +59,18 @@ class Questions:
     _now: Now
     _random_bits: RandomBits
     _wake: Callable[[], None]
+    _asked: _Asked = field(factory=OrderedDict, init=False)
 
     log = Logger()
 
     async def ask(self, ask: Ask, subscription: Subscription) -> None:
-        """Have a subscriber asked.
+        """Have a subscriber asked, unless that was done a moment ago.
 
         :raise StoreUnavailable: the question could not be written down.
         """
-        now = self._now()
+        now, key = self._now(), (ask, subscription.id)
+        if now < self._asked.get(key, -PAUSE) + PAUSE:
+            return
         number = format_id(first_position(now), self._random_bits(RANDOM_BITS))
         try:
             notice = self._confirmations.notice(
@@ -64,8 +79,19 @@ class Questions:
         except NoPage as error:
             self.log.error("{error}", error=error)
             return
-        await self._write(subscription.destination, notice)
+        self._remember(key, now)
+        try:
+            await self._write(subscription.destination, notice)
+        except Exception:
+            self._asked.pop(key, None)
+            raise
         self._wake()
+
+    def _remember(self, key: tuple[Ask, str], now: int) -> None:
+        self._asked[key] = now
+        self._asked.move_to_end(key)
+        if len(self._asked) > MOST_ASKED:
+            self._asked.popitem(last=False)
 
     async def _write(self, destination: Destination, notice: Notice) -> None:
         delivery = Delivery(

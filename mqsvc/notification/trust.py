@@ -16,7 +16,7 @@ import msgspec
 import treq
 from attrs import field, frozen
 from treq.client import HTTPClient
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, DeferredSemaphore
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.web.http_headers import Headers
@@ -36,7 +36,10 @@ _PROJECT = ("token", "project", "id")
 """Where they stand in what the identity service says of a token."""
 
 MAX_KNOWN = 1000
-"""Tokens that are remembered."""
+"""Tokens that are remembered, and as many trusts without one."""
+
+REFUSED_SECONDS = 10
+"""How long it is remembered that there is no token for a trust."""
 
 EARLY_SECONDS = 60
 """How long before its end a token is not used any more."""
@@ -71,6 +74,7 @@ class Trusts:
     :param url: of version 3 of the identity service.
     :param trustee: whom users trust, with name and password.
     :param timeout: seconds after which the identity service counts as away.
+    :param most_questions: it is asked so many at a time; others wait.
     """
 
     log = Logger()
@@ -82,6 +86,7 @@ class Trusts:
         client: HTTPClient,
         clock: IReactorTime,
         timeout: float,
+        most_questions: int,
     ) -> None:
         self._url = url.rstrip("/")
         self._trustee = trustee
@@ -90,6 +95,8 @@ class Trusts:
         self._timeout = timeout
         self._trustee_id: str | None = None
         self._known: OrderedDict[str, TrustToken] = OrderedDict()
+        self._refused: OrderedDict[str, float] = OrderedDict()
+        self._turns = DeferredSemaphore(most_questions)
 
     async def create(self, token: str, project: str, expires: int) -> str:
         """Make a trust of a user, with all roles that the token has; gives its id.
@@ -135,9 +142,12 @@ class Trusts:
         :raise IdentityUnavailable: that cannot be found out now.
         """
         self._known.pop(trust_id, None)
+        if self._refused.get(trust_id, 0) > self._clock.seconds():
+            raise TrustRefused
         scope = {"OS-TRUST:trust": {"id": trust_id}}
         answer = await self._log_in(scope)
         if answer.status in (401, 403, 404) and await self._is_login_good():
+            self._remember_refused(trust_id)
             raise TrustRefused
         token = _token(answer)
         if token is None:
@@ -146,6 +156,12 @@ class Trusts:
         if len(self._known) > MAX_KNOWN:
             self._known.popitem(last=False)
         return token
+
+    def _remember_refused(self, trust_id: str) -> None:
+        self._refused[trust_id] = self._clock.seconds() + REFUSED_SECONDS
+        self._refused.move_to_end(trust_id)
+        if len(self._refused) > MAX_KNOWN:
+            self._refused.popitem(last=False)
 
     async def _owner(self, token: str) -> Any:
         """Whose a token is, in the words of the identity service."""
@@ -181,13 +197,18 @@ class Trusts:
     async def _ask(
         self, method: str, path: str, headers: Mapping[str, str], document: Any = None
     ) -> _Answer:
-        asked = Deferred.fromCoroutine(self._send(method, path, headers, document))
+        sent = self._send_in_turn(method, path, headers, document)
+        asked = Deferred.fromCoroutine(sent)
         try:
             return await asked.addTimeout(self._timeout, self._clock)
         except CancelledError:
             raise
         except Exception as error:
             raise self._unusable("cannot be asked") from error
+
+    async def _send_in_turn(self, *request: Any) -> _Answer:
+        async with self._turns:
+            return await self._send(*request)
 
     async def _send(
         self, method: str, path: str, headers: Mapping[str, str], document: Any

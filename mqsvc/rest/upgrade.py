@@ -29,4 +29,4 @@ class UpgradeResource:
     async def refuse(self, _: Call) -> Answer:
         """Nothing is to be had here by HTTP."""
         body = {"title": "Upgrade required", "description": _DESCRIPTION}
-        return Answer(426, body, {"upgrade": WEBSOCKET})
+        return Answer(426, body, {"connection": "upgrade", "upgrade": WEBSOCKET})

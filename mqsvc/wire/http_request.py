@@ -366,6 +366,8 @@ class LeanRequest(Request):
                     parts.append(b"%b: %b\r\n" % (name, value))
             elif name == b"Connection" and b"close" in values[-1].lower():
                 channel.persists = False
+            elif name == b"Connection" and b"upgrade" in values[-1].lower():
+                parts.append(b"Connection: upgrade\r\n")
         if not channel.persists:
             parts.append(b"Connection: close\r\n")
         elif not self._head.is_1_1:

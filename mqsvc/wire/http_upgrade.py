@@ -20,12 +20,20 @@ def wanted_upgrade(head: Head, upgrades: Upgrades) -> ServerFactory[Any] | None:
     names = head.known.get(b"upgrade")
     if names is None or head.length != 0 or head.method != b"GET" or not head.is_1_1:
         return None
+    if b"upgrade" not in _listed(head.known.get(b"connection", b"")):
+        # It was meant for somebody on the way, who forgot to drop it.
+        return None
     path = head.target.partition(b"?")[0]
-    for name in names.lower().split(b","):
-        found = upgrades.get((path, name.strip()))
+    for name in _listed(names):
+        found = upgrades.get((path, name))
         if found is not None:
             return found
     return None
+
+
+def _listed(value: bytes) -> list[bytes]:
+    """The words of a header with a list, in small letters."""
+    return [word.strip() for word in value.lower().split(b",")]
 
 
 def take_over(protocol: IProtocol, transport: Any) -> None:

@@ -100,6 +100,17 @@ class BreakerTests(SynchronousTestCase):
             self.clock.advance(FIRST_REST)
             self.assertEqual(0, self.breaker.wait(HOST))
 
+    def test_several(self) -> None:
+        """An attempt waits for all of its hosts, and no try is lost before."""
+        self.fail(host="own")
+        self.clock.advance(1)
+        self.fail()
+        self.clock.advance(FIRST_REST - 1)
+        self.assertEqual(1, self.breaker.wait(HOST, "own"))
+        self.clock.advance(1)
+        self.assertEqual(0, self.breaker.wait(HOST, "own"))
+        self.assertEqual(FIRST_REST, self.breaker.wait("own"))
+
     def test_bounded(self) -> None:
         """Of very many hosts the one that failed longest ago is forgotten."""
         self.fail()

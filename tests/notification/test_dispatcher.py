@@ -33,6 +33,7 @@ from mqsvc.notification.entries import due, given_up, history, outbox
 from mqsvc.notification.history import MOST_SHOWN, TRIM_EVERY, History
 from mqsvc.notification.lanes import Lanes
 from mqsvc.notification.outbox import Outbox
+from mqsvc.notification.places import MOST_OF_ONE
 from mqsvc.notification.webhook import ATTEMPT_SECONDS
 from tests.messaging.stores import (
     Watched,
@@ -246,6 +247,19 @@ class DeliveryTests(DispatcherTestCase):
         self.assertEqual(told, list(range(2, 40)))
         slow.callback(DELIVERED)
 
+    def test_many_subscribers(self) -> None:
+        """One post to very many has so many attempts under way, others go on."""
+        for number in range(MOST_OF_ONE + 20):
+            self.subscribe(f"http://{number}/")
+        attempts: list[Any] = [Deferred() for _ in range(MOST_OF_ONE + 20)]
+        self.script.outcomes = list(attempts)
+        self.post(1)
+        self.assertEqual(MOST_OF_ONE, len(self.script.made))
+        for attempt in attempts:
+            attempt.callback(DELIVERED)
+        self.assertEqual(MOST_OF_ONE + 20, len(self.script.made))
+        self.assertEqual(self.left(outbox(None)), 0)
+
 
 class RetryTests(DispatcherTestCase):
     """Attempts that fail."""
@@ -338,6 +352,27 @@ class RetryTests(DispatcherTestCase):
         self.assertEqual(set(map(str, self.bodies())), {*map(str, range(5)), "late"})
         self.assertEqual(self.left(due(None)), 0)
 
+    def told_to_another(self, failure: Outcome) -> bool:
+        """Whether another project is told by a host where those of one failed."""
+        self.subscribe("http://shared/bad")
+        self.script.outcomes = [failure] * FAILURES
+        for number in range(FAILURES):
+            self.post(number)
+        other = Destination("p2", Kind.QUEUE, "q")
+        self.subscribe("http://shared/good", other)
+        self.post("good", destination=other)
+        self.post("bad")
+        self.assertNotIn("bad", self.bodies())
+        return "good" in self.bodies()
+
+    def test_bad_answers_of_one_project(self) -> None:
+        """A host that answers badly rests for the project that it answers so."""
+        self.assertTrue(self.told_to_another(retry("no", 500)))
+
+    def test_unreachable(self) -> None:
+        """A host that cannot be reached rests for everybody."""
+        self.assertFalse(self.told_to_another(retry("no")))
+
     def test_history(self) -> None:
         """Attempts can be looked at."""
         subscription = self.subscribe()
@@ -424,6 +459,54 @@ class DeadTests(DispatcherTestCase):
         self.check("silent")
 
 
+class Endless(Script):
+    """A channel to a subscriber who has one more message posted for each it is told.
+
+    :ivar written: records of its attempts when it had enough.
+    """
+
+    def __init__(self, case: DispatcherTestCase, where: Destination) -> None:
+        super().__init__()
+        self._case = case
+        self._where = where
+        self._left = 3 * LEASE_SECONDS
+        self.written = 0
+
+    async def deliver(self, notice: Notice) -> Outcome:
+        """Take a second for it."""
+        if notice.subscription.destination == self._where and self._left:
+            self._left -= 1
+            self._case.clock.advance(1)
+            self._case.post("more", destination=self._where)
+            self.written = self._case.left(history(None, notice.subscription.id))
+        return await super().deliver(notice)
+
+
+class BusyTests(DispatcherTestCase):
+    """A process that always finds something new."""
+
+    def test_always_news(self) -> None:
+        """It keeps what takes long from others, and writes down what it attempts."""
+        self.successResultOf(self.dispatcher.stopService())
+        busy = Destination("p", Kind.QUEUE, "busy")
+        self.script = endless = Endless(self, busy)
+        self.dispatcher = self.make_dispatcher()
+        self.dispatcher.startService()
+        endless.outcomes = [Deferred()]
+        self.subscribe()
+        self.post("slow")
+        self.subscribe(destination=busy)
+        other = self.make_dispatcher()
+        other.startService()
+        self.addCleanup(other.stopService)
+        gate = self.store.hold_call("claim")
+        self.post("more", destination=busy)
+        gate.callback(None)
+        self.assertEqual(1, self.bodies().count("slow"))
+        self.assertGreater(self.bodies().count("more"), 2 * LEASE_SECONDS)
+        self.assertGreater(endless.written, LEASE_SECONDS)
+
+
 class CrashTests(DispatcherTestCase):
     """Processes that end in the middle."""
 
@@ -481,6 +564,19 @@ class CrashTests(DispatcherTestCase):
         self.assertEqual(len(self.script.made), 1)
         slow.callback(DELIVERED)
         self.assertEqual(self.left(outbox(None)), 0)
+
+    def test_one_of_several_fails(self) -> None:
+        """Nobody is told again while others of the same message are still under way."""
+        for name in ("refusing", "slow"):
+            self.subscribe(f"http://{name}/")
+        refusing, slow = Deferred[Outcome](), Deferred[Outcome]()
+        self.script.outcomes = [refusing, slow]
+        self.post(1)
+        self.store.broken |= {"post"}
+        refusing.callback(Outcome(Verdict.REFUSED, 404))
+        self.pass_time(2 * LEASE_SECONDS)
+        self.assertEqual(2, len(self.script.made))
+        slow.callback(DELIVERED)
 
     def test_store_away(self) -> None:
         """Nothing is lost while the store is away, and all goes on when it is back."""

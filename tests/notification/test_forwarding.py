@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
+from itertools import pairwise, permutations
 from typing import Any, ClassVar
 
-from twisted.trial.unittest import SynchronousTestCase
+from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from mqsvc.messaging.model import Destination, Kind
-from mqsvc.notification.forwarding import goes_round, via_of
+from mqsvc.notification import forwarding
+from mqsvc.notification.forwarding import MOST_STEPS, ends, share, via_of
+from tests.notification.notices import subscription
 from tests.rest.server import CONSUMER, PRODUCER, RestTestCase, asking
 from tests.websocket.client import connect
 
@@ -125,13 +127,49 @@ class ForwardingTests(ForwardingTestCase):
             self.assertEqual([], self.expect(answer, 200).json["messages"])
 
     async def test_steps(self) -> None:
-        """A message goes on for four steps, and it can be seen why it ends there."""
+        """A message goes on for four steps, and leaves nothing to be done there."""
         ids = [await self.subscribe(a, f"queue:{b}") for a, b in pairwise("abcdef")]
         await self.post("a", 1)
         self.assertEqual(1, (await self.next_of("e"))["body"])
+        self.clock.advance(5)
+        await self.post("e", 2)
         (attempt,) = await self.attempts("e", ids[-1])
-        self.assertEqual("refused", attempt["outcome"])
-        self.assertIn("forwarded 4 times", attempt["error"])
+        self.assertEqual("delivered", attempt["outcome"])
+        self.assertEqual(2, (await self.next_of("f"))["body"])
+
+    async def test_flood(self) -> None:
+        """Of one message there are only so many in queues that follow each other."""
+        TestCase.patch(self, forwarding, "MOST_COPIES", 20)
+        names = "abcdef"
+        for source, target in permutations(names, 2):
+            await self.subscribe(source, f"queue:{target}")
+        await self.post("a", 1)
+        found = await self.all_of(names)
+        # Five, and three for each of them, of which each has four others to go to.
+        self.assertEqual([1] * (1 + 5 + 5 * 3), found)
+
+    async def test_too_many(self) -> None:
+        """Where not all queues that follow may be told, the first ones are."""
+        TestCase.patch(self, forwarding, "MOST_COPIES", 2)
+        for target in "bcde":
+            await self.subscribe("a", f"queue:{target}")
+        await self.post("a", 1)
+        self.assertEqual([1, 1], await self.all_of("bcde"))
+
+    async def all_of(self, queues: str) -> list[Any]:
+        """What is in some queues when nothing more comes."""
+        found: list[Any] = []
+        before = -1
+        while len(found) > before:
+            before = len(found)
+            for _ in range(20):
+                await self.pass_time()
+            found = []
+            for queue in queues:
+                path = f"/v2/queues/{queue}/messages?limit=20&echo=true"
+                answer = self.expect(await self.call("GET", path), 200).json
+                found += [message["body"] for message in answer["messages"]]
+        return found
 
     async def test_itself(self) -> None:
         """Neither a queue nor a topic can follow itself, a topic of that name can."""
@@ -239,7 +277,21 @@ class ViaTests(SynchronousTestCase):
         """Only a queue or topic can be where a message has been."""
         source = Destination("p", Kind.QUEUE, "a")
         found = [
-            goes_round("", source, subscriber)
+            ends("", source, subscriber)
             for subscriber in ("queue:a", "Queue:a", "topic:a", "queue:b", "http://a/")
         ]
         self.assertEqual([True, True, False, False, False], found)
+
+    def test_length(self) -> None:
+        """A poster is never longer than a store takes, and says what is left."""
+        via = "".join([f"{forwarding.MOST_COPIES:x}.", *["0" * 12] * MOST_STEPS])
+        poster = forwarding._POSTER + via
+        self.assertLessEqual(len(poster), 64)
+        self.assertEqual(via, via_of(poster))
+
+    def test_share(self) -> None:
+        """Those who are no queues take nothing from those who are."""
+        subscriptions = [subscription(s) for s in ("queue:b", "http://a/", "topic:c")]
+        self.assertEqual((subscriptions, "4."), share("a.", subscriptions))
+        self.assertEqual((subscriptions[:2], "0."), share("1.", subscriptions))
+        self.assertEqual(([subscriptions[1]], "0."), share("0.", subscriptions))

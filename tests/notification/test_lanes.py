@@ -96,6 +96,15 @@ class LaneTests(SynchronousTestCase):
         for _, attempt in attempts:
             self.successResultOf(attempt)
 
+    def test_begun_meanwhile(self) -> None:
+        """Who comes when the last one ends is not alone for long: all take turns."""
+        (first, _), (second, last) = self.attempt(0), self.attempt(1)
+        second.callback(None)
+        last.addCallback(lambda _: self.attempt(2) and None)
+        first.callback(None)
+        self.attempt(3)
+        self.assertEqual([0, 1, 2], self.begun)
+
     def test_idle(self) -> None:
         """A subscription without attempts has no clock running."""
         end, _ = self.attempt(0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 from ipaddress import ip_address
-from threading import Event
+from threading import Event, Thread
 from typing import Any
 
 from twisted.internet import reactor
@@ -34,6 +34,8 @@ class Threads(Clock):
 class NameServer:
     """Knows all names that begin with ``live``, and answers of others in the end.
 
+    Of those that begin with ``odd`` it tells at once what is no address.
+
     :ivar asked: the names in the order in which threads asked.
     """
 
@@ -44,10 +46,20 @@ class NameServer:
     def getaddrinfo(self, name: str, port: None, type: Any) -> Any:
         """See :func:`socket.getaddrinfo`."""
         self.asked.append(name)
+        if name.startswith("odd"):
+            return [(socket.AF_INET, type, 6, "", ("no address", 0))]
         if not name.startswith("live"):
             self.end.wait()
             raise socket.gaierror
         return [(socket.AF_INET, type, 6, "", (str(LIVE), 0))]
+
+
+class NoThread(Thread):
+    """One more than the system allows."""
+
+    def start(self) -> None:
+        """See :class:`threading.Thread`."""
+        raise RuntimeError("can't start new thread")
 
 
 class LookupTests(TestCase):
@@ -102,6 +114,21 @@ class LookupTests(TestCase):
         (live,) = self.ask("live")
         self.assertEqual([LIVE], await live)
         await self.end_of(dead)
+
+    async def test_odd_answers(self) -> None:
+        """What the resolver gives and is no address is none, and takes no thread."""
+        odd = await gatherResults(self.ask(*(f"odd{n}" for n in range(2 * THREADS))))
+        self.assertEqual([[]] * 2 * THREADS, odd)
+        self.assertEqual(2 * THREADS, len(self.flushLoggedErrors(ValueError)))
+        self.assertEqual([LIVE], await self.lookup.addresses_of("live"))
+
+    async def test_no_threads(self) -> None:
+        """Where no thread can be had a name has no addresses, until one can be had."""
+        patch = self.patch(names, "Thread", NoThread)
+        for number in range(2 * THREADS):
+            self.assertEqual([], await self.lookup.addresses_of(f"live{number}"))
+        patch.restore()
+        self.assertEqual([LIVE], await self.lookup.addresses_of("live"))
 
     async def test_nobody_waits(self) -> None:
         """A name is not looked up any more when all who asked have left."""

@@ -10,13 +10,15 @@ from twisted.internet.defer import Deferred
 from twisted.logger import LogEvent, formatEvent, globalLogPublisher
 
 from mqsvc.messaging.audience import CONNECTION
+from mqsvc.messaging.errors import StoreUnavailable
 from mqsvc.messaging.limits import Limits
 from mqsvc.messaging.model import Subscription
 from mqsvc.messaging.records import Records
+from mqsvc.notification import questions
 from mqsvc.notification.channel import Outcome, Verdict, retry
 from mqsvc.notification.confirmation import Confirmations, ConfirmationSettings
 from mqsvc.notification.entries import due
-from mqsvc.notification.questions import Questions
+from mqsvc.notification.questions import PAUSE, Questions
 from mqsvc.notification.subscribers import ChannelSubscribers
 from tests.messaging.stores import unlimited
 from tests.notification.test_dispatcher import DispatcherTestCase
@@ -36,7 +38,7 @@ class QuestionTests(DispatcherTestCase):
     def make_subscribers(self, page: str) -> ChannelSubscribers:
         """Subscribers that answer mails on a page."""
         settings = ConfirmationSettings(7200, external_url=page)
-        questions = Questions(
+        asker = Questions(
             Confirmations("for-tests-only", settings),
             self.store,
             Records(self.management, Limits(), unlimited(self.management)),
@@ -44,7 +46,7 @@ class QuestionTests(DispatcherTestCase):
             Random(1).getrandbits,
             self.wake,
         )
-        return ChannelSubscribers({"http": self.script}, None, questions)
+        return ChannelSubscribers({"http": self.script}, None, asker)
 
     def invite(self, subscription: Subscription) -> None:
         """Ask one."""
@@ -79,7 +81,39 @@ class QuestionTests(DispatcherTestCase):
         subscription = self.subscribe()
         for _ in range(2):
             self.invite(subscription)
+            self.clock.advance(PAUSE / 1000)
         self.assertEqual(2, len({each.delivery_id for each in self.script.made}))
+
+    def test_again_and_again(self) -> None:
+        """Who was asked less than a minute ago is not asked the same again."""
+        subscription = self.subscribe()
+        for _ in range(50):
+            self.invite(subscription)
+            self.clock.advance(1)
+        self.assertEqual(1, len(self.script.made))
+        self.invite(self.subscribe("http://b/"))
+        self.assertEqual(2, len(self.script.made))
+        asked = self.subscribers.farewell(subscription)
+        self.successResultOf(Deferred.fromCoroutine(asked))
+        self.assertEqual(3, len(self.script.made))
+
+    def test_not_written(self) -> None:
+        """A question that could not be written down is asked at the next request."""
+        subscription = self.subscribe()
+        self.store.broken.add("post")
+        invited = Deferred.fromCoroutine(self.subscribers.invite(subscription))
+        self.failureResultOf(invited, StoreUnavailable)
+        self.store.broken.clear()
+        self.invite(subscription)
+        self.assertEqual(1, len(self.script.made))
+
+    def test_memory(self) -> None:
+        """Of very many questions the oldest one is forgotten."""
+        self.patch(questions, "MOST_ASKED", 2)
+        asked = [self.subscribe(f"http://{name}/") for name in "abc"]
+        for subscription in (*asked, asked[2], asked[0]):
+            self.invite(subscription)
+        self.assertEqual(4, len(self.script.made))
 
     def test_mail(self) -> None:
         """A mail says it in words, at each attempt."""

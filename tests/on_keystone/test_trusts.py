@@ -52,7 +52,7 @@ class TrustCase(TestCase):
 
     def trusts_of(self, url: str, password: str = PASSWORD) -> Trusts:
         """Trusts at an identity service."""
-        return Trusts(url, trustee(password), self.client, reactor, 30)
+        return Trusts(url, trustee(password), self.client, reactor, 30, 2)
 
     async def identity(self, token: str) -> Identity:
         """Whose a token is, by Keystone."""
@@ -281,6 +281,6 @@ class AwayTests(TrustCase):
         port = other.listen()
         self.addCleanup(lambda: Deferred.fromCoroutine(other.close()))
         url = f"http://127.0.0.1:{port}/v3"
-        trusts = Trusts(url, trustee(), self.client, reactor, 0.05)
+        trusts = Trusts(url, trustee(), self.client, reactor, 0.05, 1)
         outcome = await self.outcome(trusts)
         self.assertEqual(Verdict.RETRY, outcome.verdict)

@@ -7,6 +7,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 
+from mqsvc.notification.questions import PAUSE
 from tests.notification.receiver import OK, Receiver, says
 from tests.rest.server import RestTestCase
 from tests.websocket.client import connect
@@ -113,8 +114,9 @@ class NoticeTests(ConfirmationTestCase):
         await client.gone
 
     async def test_asked_again(self) -> None:
-        """Who subscribes again without having agreed is asked again."""
+        """Who subscribes again later without having agreed is asked again."""
         await self.asked()
+        self.clock.advance(PAUSE / 1000)
         again = await self.asked()
         self.assertEqual(f"{self.path}/confirm", again["URL-Paths"])
 

@@ -71,10 +71,12 @@ class HandOverTests(OnHTTP, HandshakeTestCase):
         """Who asks for nothing but HTTP is told what to ask for."""
         for head in (
             await self.head(upgrade=False),
-            await self.head("Upgrade: h2c", upgrade=False),
+            await self.head("Connection: Upgrade", "Upgrade: h2c", upgrade=False),
+            await self.head("Upgrade: websocket", upgrade=False),
         ):
             self.assertTrue(head.startswith("HTTP/1.1 426 "), head)
             self.assertIn("\r\nupgrade: websocket", head.lower())
+            self.assertIn("\r\nconnection: upgrade\r\n", head.lower())
             self.assertIn("\r\nx-openstack-request-id: req-", head.lower())
 
     async def test_bad_handshake(self) -> None:
@@ -82,9 +84,9 @@ class HandOverTests(OnHTTP, HandshakeTestCase):
         for lines in (
             ["Sec-WebSocket-Key: x"],
             ["Sec-WebSocket-Version: 99"],
-            ["Sec-WebSocket-Extensions: ="],
+            ["Sec-WebSocket-Protocol: a, a"],
         ):
-            head = await self.head("Upgrade: websocket", *lines, upgrade=False)
+            head = await self.head(*lines)
             self.assertTrue(head.startswith("HTTP/1.1 400 "), head)
 
     async def test_other_paths(self) -> None:

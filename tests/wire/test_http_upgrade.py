@@ -133,7 +133,8 @@ class HandOverTests(UpgradeTestCase):
     def test_one_of_several(self) -> None:
         """The names of protocols are a list, in which case does not count."""
         self.serve(hello)
-        self.connect().send(get(b"/p", b"Connection: Upgrade", b"Upgrade: x, PARROT"))
+        connection = b"Connection: keep-alive, UPGRADE"
+        self.connect().send(get(b"/p", connection, b"Upgrade: x, PARROT"))
         self.assertEqual(1, len(self.parrots.made))
 
     def test_stop(self) -> None:
@@ -153,6 +154,8 @@ class NoHandOverTests(UpgradeTestCase):
         for raw in (
             *(get(b"/p"), get(b"/q", *WANTED), get(b"/p/", *WANTED)),
             get(b"/p", b"Connection: Upgrade", b"Upgrade: h2c"),
+            get(b"/p", b"Upgrade: parrot"),
+            get(b"/p", b"Connection: keep-alive", b"Upgrade: parrot"),
             get(b"/p", *WANTED, method=b"POST"),
             get(b"/p", *body) + b"hi",
             get(b"/p", b"Transfer-Encoding: chunked", *WANTED) + b"0\r\n\r\n",
