@@ -26,7 +26,7 @@ class EntitleTests(SynchronousTestCase):
         wanted = subscription("trust+http://a.example/", trust_id=trust_id)
         client = HTTPClient(Agent(Clock()))
         trustee = ServiceUser.by_password("service", "x", "Default", "s", "Default")
-        trusts = Trusts("http://keystone.example/v3", trustee, client, Clock(), 30)
+        trusts = Trusts("http://keystone.example/v3", trustee, client, Clock(), 30, 1)
         subscribers = ChannelSubscribers({}, trusts, None)
         return Deferred.fromCoroutine(subscribers.entitle(wanted, None))
 
