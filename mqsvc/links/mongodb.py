@@ -11,7 +11,7 @@ from typing import Any
 
 from bson import ObjectId
 from pymongo.errors import OperationFailure
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred, DeferredList
 from twisted.python.failure import Failure
 
 from mqsvc.storage.messages.mongodb_commands import Connection, Document
@@ -68,8 +68,7 @@ class MongoLine:
                 cursor, batch = await _next(other, cursor)
         finally:
             self._speaker = None
-            for pool in pools:
-                await pool.disconnect()
+            await _closed(pools)
 
     def say(self, data: bytes) -> None:
         """Inserted, and not waited for."""
@@ -96,6 +95,19 @@ class Speaker:
         """Fail with what became of something that was said."""
         if self._failure is not None:
             self._failure.raiseException()
+
+
+async def _closed(pools: Sequence[Connections]) -> None:
+    """Close all connections, also for who is told meanwhile to make haste."""
+    steps = [pool.disconnect() for pool in pools]
+    closing = DeferredList(steps, consumeErrors=True)
+    waiter: Deferred[None] = Deferred()
+    closing.addCallback(lambda _: waiter.callback(None))
+    try:
+        await waiter
+    except CancelledError:
+        await closing
+        raise
 
 
 async def _make(connection: Connection) -> None:

@@ -26,7 +26,7 @@ from mqsvc.messaging.quotas import QuotaLimits, Quotas
 from tests.messaging.stores import open_management
 
 NOW = 1_800_000_000_000
-CONNECTIONS = 50
+CONNECTIONS = 100
 
 
 @frozen
