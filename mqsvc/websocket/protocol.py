@@ -42,6 +42,9 @@ class Connection(WebSocketServerProtocol):
 
     factory: WebSocketFactory
     transport: Any
+    tcpNoDelay = True
+    """Autobahn asks for it before it has looked at its factory's options; without it a
+    push behind an answer waits for the client's acknowledgement, often for 40 ms."""
 
     def __init__(self) -> None:
         super().__init__()

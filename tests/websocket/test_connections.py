@@ -73,6 +73,13 @@ class OwnPortTests(HandshakeTestCase):
             self.assertTrue(head.startswith("HTTP/1.1 101 "), head)
             self.assertNotIn("Server:", head)
 
+    async def test_no_delay(self) -> None:
+        """What is sent goes out at once, whether the client took what was before."""
+        client = await self.connect()
+        self.expect(await client.call("ping"), 204)
+        (connection,) = self.factory.connections
+        self.assertTrue(connection.transport.getTcpNoDelay())
+
     async def test_no_upgrade(self) -> None:
         """Who does not ask for a WebSocket is told to; nothing redirects."""
         for path in ("/", "/?redirect=http%3A%2F%2Fevil.example%2F"):
