@@ -35,7 +35,7 @@ class Bounds:
 ALONE = Bounds(starts=24, running=64)
 """While one project calls."""
 
-SHARED = Bounds(starts=1, running=3)
+SHARED = Bounds(starts=1, running=2)
 """While several do."""
 
 SHARED_SECONDS = 1.0
