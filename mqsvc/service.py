@@ -36,6 +36,7 @@ from twisted.python.failure import Failure
 
 from mqsvc import __version__
 from mqsvc.config import ConfigError
+from mqsvc.wire.prompt import make_prompt
 
 DRAIN_SECONDS = 10.0
 """How long stopping waits for requests in flight."""
@@ -179,6 +180,7 @@ class Listener(Service):
                 "choose another endpoint"
             )
         self._port = bound[0]
+        make_prompt(self._port)
         if self._stays_here and not _is_local(self._port.getHost()):
             port, self._port = self._port, None
             port.stopListening()

@@ -58,7 +58,7 @@ MAY_IMPORT = {
         *("mqsvc.messaging.limits", "mqsvc.messaging.quotas", *EVERYBODY),
         "mqsvc.websocket.options",
     ),
-    "mqsvc.service": ("mqsvc.config", *EVERYBODY),
+    "mqsvc.service": ("mqsvc.config", "mqsvc.wire.prompt", *EVERYBODY),
     "mqsvc.wiring": (
         "mqsvc.secret_options",
         *("mqsvc.config", "mqsvc.access", "mqsvc.messaging", "mqsvc.storage"),
@@ -74,7 +74,8 @@ MAY_IMPORT = {
         *("mqsvc.messaging", "mqsvc.wire", "mqsvc.wiring", "mqsvc.bus", *EVERYBODY),
     ),
     "mqsvc.workers": (
-        *("mqsvc.workers", "mqsvc.config", "mqsvc.service", "mqsvc.bus", *EVERYBODY),
+        *("mqsvc.workers", "mqsvc.config", "mqsvc.service", "mqsvc.bus"),
+        *("mqsvc.wire.prompt", *EVERYBODY),
         *("mqsvc.messaging.quotas", "mqsvc.storage.errors", "mqsvc.tap"),
     ),
     "mqsvc.tap": ("mqsvc",),

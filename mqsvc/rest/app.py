@@ -7,6 +7,8 @@ Klein has the table of routes: methods, errors and bodies are handled by
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
 
 from attrs import frozen
 from klein import Klein
@@ -130,14 +132,16 @@ def _make_app(routes: Sequence[Route], entrance: Entrance) -> Klein:
 
 
 def _add(app: Klein, entrance: Entrance, route: Route) -> None:
-    async def serve(request: IRequest, **arguments: str) -> bytes:
-        return await entrance.serve(route, request, arguments)
+    # Klein would wrap a coroutine in a Deferred, which its caller unwraps again. So
+    # what a route gives is a Serve, which Klein does not know as something to give.
+    def serve(request: IRequest, **arguments: str) -> Any:
+        return partial(entrance.serve, route, request, arguments)
 
     app.route(route.path, endpoint=route.path)(serve)
     collection, _, last = route.path.rpartition("/")
     if last == "<destination>":
 
-        async def serve_unnamed(request: IRequest) -> bytes:
-            return await entrance.serve(route, request, {"destination": ""})
+        def serve_unnamed(request: IRequest) -> Any:
+            return partial(entrance.serve, route, request, {"destination": ""})
 
         app.route(f"{collection}/", endpoint=f"{collection}/")(serve_unnamed)

@@ -7,8 +7,9 @@ what is left of it is short.
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
+from urllib.parse import unquote_to_bytes
 
 from attrs import frozen
 from klein import Klein
@@ -24,7 +25,7 @@ from mqsvc.notification.confirmation import PAGE_PATH
 from mqsvc.rest.answer import Answer, write
 from mqsvc.rest.cors import CORS
 from mqsvc.rest.problems import refuse
-from mqsvc.rest.route import Entrance
+from mqsvc.rest.route import Entrance, Serve
 
 log = Logger()
 
@@ -50,10 +51,12 @@ class Found:
 
     :ivar endpoint: its name in the Klein app; empty when there is none.
     :ivar arguments: what the variables of the route stand for.
+    :ivar is_page: whether it is that of the page for subscribers.
     """
 
     endpoint: str
     arguments: dict[str, Any]
+    is_page: bool = False
 
 
 class Front(Resource):
@@ -85,28 +88,28 @@ class Front(Resource):
             return refuse(
                 request, InvalidHeader("Bad request", "There is no such method.")
             )
-        path = _path(request)
-        if path == _PAGE and self._page is not None:
-            return self._page.render(request)
+        path = request.path
         try:
             found = (self._known if len(path) <= LONGEST_KNOWN else self._find)(path)
         except UnicodeError:
             return refuse(request, InvalidHeader("Bad request", "The path is no text."))
-        return _answered(request, Deferred.fromCoroutine(self._serve(request, found)))
-
-    async def _serve(self, request: Request, found: Found) -> bytes:
-        if not found.endpoint:
-            return await self._entrance.refuse_unknown(request)
-        serve: Any = self._app.execute_endpoint
-        body: bytes = await serve(found.endpoint, request, **found.arguments)
-        return body
+        if found.is_page and self._page is not None:
+            return self._page.render(request)
+        serve: Serve = partial(self._entrance.refuse_unknown, request)
+        if found.endpoint:
+            execute: Any = self._app.execute_endpoint
+            serve = execute(found.endpoint, request, **found.arguments)
+        return _answered(request, Deferred.fromCoroutine(serve()))
 
     def _find(self, path: bytes) -> Found:
-        """The route of a path.
+        """The route of a path, which may have escapes.
 
         :raise UnicodeError: it is no text.
         """
-        text = path.decode()
+        plain = _without_escapes(path)
+        if plain == _PAGE:
+            return Found("", {}, is_page=True)
+        text = plain.decode()
         try:
             # Methods are not the map's business, so nothing else can be wrong.
             endpoint, arguments = self._paths.match(text)
@@ -115,12 +118,12 @@ class Front(Resource):
         return Found(endpoint, dict(arguments))
 
 
-def _path(request: Request) -> bytes:
-    """The path without escapes; a doubled slash in front is one.
+def _without_escapes(path: bytes) -> bytes:
+    """A path as it is meant; a doubled slash in front is one.
 
     Clients whose base URL ends with a slash send two.
     """
-    segments = request.postpath or []
+    segments = [unquote_to_bytes(segment) for segment in path[1:].split(b"/")]
     if len(segments) > 1 and not segments[0]:
         segments = segments[1:]
     return b"/" + b"/".join(segments)

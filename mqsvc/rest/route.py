@@ -5,8 +5,9 @@ The order of the checks decides which error wins (rest.md 1.2).
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from functools import partial
+from typing import Any
 
 from attrs import frozen
 from twisted.internet.defer import CancelledError
@@ -30,6 +31,9 @@ from mqsvc.rest.call import Call, header
 from mqsvc.rest.problems import JSON, accepts, answer_of, unexpected
 
 Handler = Callable[[Call], Awaitable[Answer]]
+
+Serve = Callable[[], Coroutine[Any, Any, bytes]]
+"""Answers one request; gives the bytes of the body."""
 
 _FORM = "application/x-www-form-urlencoded"
 

@@ -147,4 +147,7 @@ def _rendering(root: IResource) -> Render:
     def render(request: LeanRequest) -> Any:
         return request.rendered(getChildForRequest(root, request))
 
-    return render
+    def render_at_root(request: LeanRequest) -> Any:
+        return request.rendered(root)
+
+    return render_at_root if root.isLeaf else render

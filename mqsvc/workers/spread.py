@@ -19,6 +19,7 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.python.failure import Failure
 
 from mqsvc.bus.mapped import memory_of, new_memory
+from mqsvc.wire.prompt import Prompt
 
 PATIENCE_SECONDS = 0.002
 """How long one that is ahead leaves a new connection to others."""
@@ -117,7 +118,7 @@ class Seat:
         return connections - min(others, default=connections)
 
 
-class Counted(tcp.Server):
+class Counted(Prompt, tcp.Server):
     """A connection that its port counts."""
 
     server: SharedPort

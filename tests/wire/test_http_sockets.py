@@ -35,6 +35,7 @@ from mqsvc.wire.http import HTTPFactory
 from mqsvc.wire.http_channel import Channel
 from mqsvc.wire.http_limits import HTTPLimits
 from mqsvc.wire.http_request import LeanRequest
+from mqsvc.wire.prompt import make_prompt
 from tests.wire.test_http import Later, Leaf, describe, echo, get, hello, post
 
 HALF_A_MEGABYTE = 512 * 1024
@@ -114,6 +115,7 @@ class SocketTestCase(TestCase):
         self.factory = Watched(root, HTTPLimits(**limits))
         endpoint = serverFromString(reactor, description)
         self.port = await endpoint.listen(self.factory)
+        make_prompt(self.port)
         self.addCleanup(self.stop)
 
     async def stop(self) -> None:
