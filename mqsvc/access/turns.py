@@ -23,8 +23,8 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 class Bounds:
     """How many requests may begin.
 
-    :ivar starts: between two looks of the reactor at its connections: few enough for a
-        new request to be seen soon, many enough for looks to cost little.
+    :ivar starts: between two looks of the reactor at its connections, at most: few
+        enough for a new request to be seen soon, many enough for looks to cost little.
     :ivar running: of one project, under way at one time.
     """
 
@@ -72,7 +72,7 @@ class Turns:
             or self._running.get(project, 0) >= bounds.running
         ):
             return False
-        self._begin(project)
+        self._begin(project, bounds)
         return True
 
     def wait(self, project: str) -> Deferred[None]:
@@ -95,7 +95,7 @@ class Turns:
     def finish(self) -> None:
         """Let everybody who waits begin now."""
         while self._lines:
-            self._begin_first(*self._lines.popitem(last=False))
+            self._begin_first(*self._lines.popitem(last=False), self.bounds)
         if self._next is not None:
             self._next.cancel()
             self._next = None
@@ -106,10 +106,13 @@ class Turns:
                 self._shared_until = self._clock.seconds() + SHARED_SECONDS
             self._latest = project
 
-    def _begin(self, project: str) -> None:
+    def _begin(self, project: str, bounds: Bounds) -> None:
         self._running[project] = self._running.get(project, 0) + 1
         self._starts += 1
-        self._come_back()
+        # A look at the reactor costs as much as much else of a request: those that
+        # come one by one share one, and a flood meets its bound all the same.
+        if 2 * self._starts >= bounds.starts:
+            self._come_back()
 
     def _give_up(self, project: str, turn: Deferred[None]) -> None:
         line = self._lines[project]
@@ -136,12 +139,14 @@ class Turns:
                 blocked += 1
                 continue
             blocked = 0
-            self._begin_first(project, line)
+            self._begin_first(project, line, bounds)
 
-    def _begin_first(self, project: str, line: deque[Deferred[None]]) -> None:
+    def _begin_first(
+        self, project: str, line: deque[Deferred[None]], bounds: Bounds
+    ) -> None:
         """Begin the first request of a line that was taken out of the lines."""
         turn = line.popleft()
         if line:
             self._lines[project] = line
-        self._begin(project)
+        self._begin(project, bounds)
         turn.callback(None)
