@@ -40,8 +40,8 @@ from mqsvc.workers.supervisor import make_supervisor
 if TYPE_CHECKING:
     from mqsvc.websocket.factory import WebSocketFactory
 
-COLLECTIONS = (700, 10, 1000)
-"""When garbage is collected: as Python does by default, but rarely all of it."""
+COLLECTIONS = (10_000, 10, 1000)
+"""When garbage is collected: rarely, for requests leave next to none."""
 
 EXAMPLES = """
 Examples:
