@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from typing import Protocol, TypeVar
 
 from attrs import frozen
+from msgspec import Struct
 from twisted.internet.defer import CancelledError
 
 from mqsvc.access.audit import AuditLog
@@ -27,8 +28,7 @@ class Answered(Protocol):
 Result = TypeVar("Result", bound=Answered)
 
 
-@frozen
-class Action:
+class Action(Struct, frozen=True):
     """Something that a caller asks for.
 
     :ivar rule: of the policy; empty is what everybody may do.
@@ -85,26 +85,18 @@ class Guard:
     ) -> Result:
         if action.rule:
             self.gate.allow(action.caller, action.rule)
-        project = action.caller.project
+        project, turns = action.caller.project, self.turns
         self.quotas.connect(project)
         try:
-            return await self._in_turn(project, action.is_patient, operation)
+            if not turns.may_begin(project):
+                await turns.wait(project)
+            if action.is_patient:
+                # It has begun in its turn, and is not to keep others from theirs.
+                turns.leave(project)
+                return await operation()
+            try:
+                return await operation()
+            finally:
+                turns.leave(project)
         finally:
             self.quotas.disconnect(project)
-
-    async def _in_turn(
-        self,
-        project: str,
-        is_patient: bool,
-        operation: Callable[[], Awaitable[Result]],
-    ) -> Result:
-        if not self.turns.may_begin(project):
-            await self.turns.wait(project)
-        if is_patient:
-            # It has begun in its turn, and is not to keep others from theirs.
-            self.turns.leave(project)
-            return await operation()
-        try:
-            return await operation()
-        finally:
-            self.turns.leave(project)

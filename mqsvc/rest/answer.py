@@ -7,15 +7,14 @@ from itertools import count
 from typing import Any
 from uuid import uuid4
 
-from attrs import Factory, frozen
+from msgspec import Struct
 from twisted.web.iweb import IRequest
 
 from mqsvc.entropy import random_bits
 from mqsvc.wire import codec
 
 
-@frozen
-class Answer:
+class Answer(Struct, frozen=True):
     """A response.
 
     :ivar body: a JSON value; bytes as they are; none is no body at all.
@@ -23,7 +22,7 @@ class Answer:
 
     status: int
     body: Any = None
-    headers: Mapping[str, str] = Factory(dict)
+    headers: Mapping[str, str] = {}
     content_type: str = "application/json"
 
 

@@ -24,6 +24,9 @@ from mqsvc.rest.answer import Answer, write
 
 JSON = "application/json"
 
+_TAKES_JSON = (b"*/*", JSON.encode())
+"""What nearly all clients send."""
+
 _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 """Characters that an XML document cannot have, not even escaped."""
 
@@ -41,7 +44,7 @@ def quality(request: IRequest, media_type: str) -> float:
     Parameters of media types in the header are not looked at.
     """
     sent = request.getHeader(b"accept")
-    if not sent or sent == b"*/*" or sent == media_type.encode():
+    if not sent or (sent in _TAKES_JSON and media_type == JSON):
         return 1
     ranges: dict[str, float] = {}
     for value, weight in parse_accept_header(sent.decode("latin-1")):

@@ -16,6 +16,7 @@ from twisted.web.iweb import IRequest
 
 from mqsvc.access.authentication import Identity
 from mqsvc.access.guard import Action, Guard
+from mqsvc.access.identity import Headers
 from mqsvc.messaging import checks
 from mqsvc.messaging.errors import (
     InvalidHeader,
@@ -35,7 +36,8 @@ Handler = Callable[[Call], Awaitable[Answer]]
 Serve = Callable[[], Coroutine[Any, Any, bytes]]
 """Answers one request; gives the bytes of the body."""
 
-_FORM = "application/x-www-form-urlencoded"
+_FORM = b"application/x-www-form-urlencoded"
+_JSON = JSON.encode()
 
 
 @frozen
@@ -130,8 +132,9 @@ class Entrance:
             _check_media_types(request)
             call = Call(request, None, None, arguments)
             return await route.entry(method).handler(call)
-        identity = await self.guard.gate.authenticate(partial(header, request))
-        call = self._check(route, request, method, arguments, identity)
+        headers = partial(header, request)
+        identity = await self.guard.gate.authenticate(headers)
+        call = self._check(route, request, method, arguments, headers, identity)
         entry = route.entry(method)
         action = Action(
             caller=call.caller,
@@ -148,9 +151,10 @@ class Entrance:
         request: IRequest,
         method: str,
         arguments: dict[str, str],
+        headers: Headers,
         identity: Identity | None,
     ) -> Call:
-        headers, gate = partial(header, request), self.guard.gate
+        gate = self.guard.gate
         path = "/" + request.path.decode("latin-1").lstrip("/")
         gate.check_signature(headers, method, path)
         _check_media_types(request)
@@ -171,10 +175,10 @@ def _waits(call: Call) -> bool:
 
 
 def _check_media_types(request: IRequest) -> None:
-    content_type = header(request, "Content-Type")
-    if content_type and content_type.partition(";")[0].strip().lower() == _FORM:
+    sent = request.getHeader(b"content-type")
+    if sent and sent != _JSON and sent.partition(b";")[0].strip().lower() == _FORM:
         raise InvalidHeader(
-            "Invalid Content-Type", f"Send the body as {JSON}, not as {_FORM}."
+            "Invalid Content-Type", f"Send the body as {JSON}, not as {_FORM.decode()}."
         )
     if not accepts(request, JSON):
         raise NotAcceptable(f"The only media type available is {JSON}.")
