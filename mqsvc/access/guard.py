@@ -33,14 +33,14 @@ class Action(Struct, frozen=True):
 
     :ivar rule: of the policy; empty is what everybody may do.
     :ivar target: the path or name of what is acted on.
-    :ivar request_id: under which the log knows the request.
+    :ivar request_id: gives the id under which the log knows the request.
     :ivar is_patient: whether it may last for long while there is nothing to do.
     """
 
     caller: Caller
     rule: str
     target: str
-    request_id: str
+    request_id: Callable[[], str]
     is_patient: bool = False
 
 
@@ -76,7 +76,7 @@ class Guard:
             raise
         finally:
             self.audit.record(
-                action.caller, action.rule, action.target, status, action.request_id
+                action.caller, action.rule, action.target, status, action.request_id()
             )
         return result
 

@@ -28,7 +28,7 @@ def confirmation_page(
             caller=Caller(destination.project, CLIENT),
             rule="subscription:confirm",
             target=f"{path_of(destination)}/subscriptions/{subscription_id}/confirm",
-            request_id=new_request_id(),
+            request_id=new_request_id,
         )
 
         async def run() -> Answer:

@@ -140,7 +140,7 @@ class Entrance:
             caller=call.caller,
             rule=entry.rule,
             target=request.path.decode("latin-1"),
-            request_id=request_id(request),
+            request_id=partial(request_id, request),
             is_patient=entry.may_wait and b"wait=" in request.uri and _waits(call),
         )
         return await self.guard.run(action, partial(entry.handler, call))

@@ -130,7 +130,7 @@ class Session:
         wait = call.body.get("wait")
         is_patient = action.may_wait and isinstance(wait, int) and wait > 0
         asked = Asked(
-            *(call.caller, action.rule, target, self._request_id()),
+            *(call.caller, action.rule, target, self._request_id),
             is_patient=is_patient,
         )
         try:

@@ -25,6 +25,7 @@ from zope.interface import implementer
 
 from mqsvc.wire.http_body import Content
 from mqsvc.wire.http_head import Head
+from mqsvc.wire.http_headers import AnswerHeaders
 
 if TYPE_CHECKING:
     from mqsvc.wire.http_channel import Channel
@@ -65,6 +66,7 @@ class LeanRequest(Request):
     :ivar content: the body, a file in memory that also knows its ``size``.
     """
 
+    responseHeaders: AnswerHeaders
     defaultContentType = None
     notifications: Any = ()
     _left: int | None = None
@@ -80,7 +82,7 @@ class LeanRequest(Request):
         self.clientproto = b"HTTP/1.1" if head.is_1_1 else b"HTTP/1.0"
         self._head = head
         self._known: dict[bytes, bytes] | None = head.known
-        self.responseHeaders = Headers()
+        self.responseHeaders = AnswerHeaders()
         self.cookies: list[bytes] = []
 
     # What few ask for.
@@ -249,7 +251,7 @@ class LeanRequest(Request):
         if self.startedWriting:
             self.channel.hang_up()
         else:
-            self.responseHeaders = Headers()
+            self.responseHeaders = AnswerHeaders()
             title, advice = "Internal server error", "This is a fault of the server."
             self._take(self._described(500, title, advice))
         return reason
@@ -313,8 +315,8 @@ class LeanRequest(Request):
             self._write_head(data, b"")
 
     def _declared_length(self) -> int | None:
-        lengths = self.responseHeaders.getRawHeaders(b"Content-Length")
-        return None if lengths is None else int(lengths[0])
+        length = self.responseHeaders.value(b"Content-Length")
+        return None if length is None else int(length)
 
     def _start_without_body(self, length: int | None, size: int) -> None:
         self._is_without_body = True

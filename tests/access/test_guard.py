@@ -61,7 +61,7 @@ class GuardCase(SynchronousTestCase):
     ) -> Deferred[Any]:
         """Ask for an operation."""
         caller = Caller(project, "client", roles)
-        action = Action(caller, rule, "/v2/queues/q", "req-1", is_patient)
+        action = Action(caller, rule, "/v2/queues/q", lambda: "req-1", is_patient)
         running = Deferred.fromCoroutine(self.guard.run(action, operation))
         # What nobody holds on to would end.
         self.running.append(running)
