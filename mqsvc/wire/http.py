@@ -6,6 +6,7 @@ docs/wire.rst says what it does beyond the standard.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 from twisted.internet.interfaces import (
@@ -20,12 +21,19 @@ from twisted.web.resource import IResource, getChildForRequest
 from zope.interface import implementer
 
 from mqsvc.wire.http_channel import Channel
+from mqsvc.wire.http_head import Head
 from mqsvc.wire.http_limits import Describe, HTTPLimits, Refusal
 from mqsvc.wire.http_request import LeanRequest
 from mqsvc.wire.http_upgrade import Upgrades
 
 SWEEP_SECONDS = 1.0
 """How often connections are looked through for those that took too long."""
+
+HEADS_KNOWN = 512
+"""Heads that are remembered as they were read: clients send the same often."""
+
+LONGEST_KNOWN = 1024
+"""Bytes of a head that is remembered."""
 
 Render = Callable[[LeanRequest], Any]
 """Answers a request: gives the whole body, or NOT_DONE_YET and writes it later."""
@@ -63,6 +71,7 @@ class HTTPFactory(ServerFactory[Channel]):
         self._sweep: IDelayedCall | None = None
         self._second = -1
         self._beginnings: dict[tuple[int, bytes], bytes] = {}
+        self._known_head = lru_cache(HEADS_KNOWN)(self._read_head)
 
     def buildProtocol(self, addr: IAddress | None) -> Channel:
         """See :class:`twisted.internet.interfaces.IProtocolFactory`."""
@@ -109,6 +118,17 @@ class HTTPFactory(ServerFactory[Channel]):
         if not self._channels and self._sweep is not None:
             self._sweep.cancel()
             self._sweep = None
+
+    def head(self, raw: bytes) -> Head:
+        """Read the head of a request, which ends with the empty line.
+
+        :raise Refusal: it is none, or has more than the limits allow.
+        """
+        is_short = len(raw) <= LONGEST_KNOWN
+        return self._known_head(raw) if is_short else self._read_head(raw)
+
+    def _read_head(self, raw: bytes) -> Head:
+        return Head(raw, self.limits)
 
     def beginning(self, status: int, reason: bytes) -> bytes:
         """The status line and the date of an answer."""

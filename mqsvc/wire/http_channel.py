@@ -292,7 +292,7 @@ class Channel(Protocol):
             raise head_too_large(self._limits)
         self._checked = 0
         self._unread = unread[end:]
-        head = Head(unread[start:end], self._limits)
+        head = self.factory.head(unread[start:end])
         upgrade = wanted_upgrade(head, self.factory.upgrades)
         if upgrade is None:
             self._begin(head)

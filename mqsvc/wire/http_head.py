@@ -34,9 +34,10 @@ Field = tuple[bytes, bytes]
 
 
 class Head:
-    """A request line and its headers.
+    """A request line and its headers; once read it is never changed.
 
     :ivar target: path and query, or an asterisk.
+    :ivar path: of these, the path.
     :ivar fields: the headers in their order, their names in small letters.
     :ivar known: by name, the last value of each header.
     :ivar persists: whether the client would send further requests.
@@ -44,7 +45,16 @@ class Head:
     """
 
     __slots__ = (
-        *("fields", "is_1_1", "known", "length", "method", "persists", "target"),
+        *(
+            "fields",
+            "is_1_1",
+            "known",
+            "length",
+            "method",
+            "path",
+            "persists",
+            "target",
+        ),
     )
 
     def __init__(self, raw: bytes, limits: HTTPLimits) -> None:
@@ -66,6 +76,7 @@ class Head:
         if len(self.known) != len(self.fields):
             self._join_repeated()
         self._check_host()
+        self.path = self.target.partition(b"?")[0]
         self.length = self._find_length()
         self.persists = self._find_persists()
 

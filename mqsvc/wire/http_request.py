@@ -78,7 +78,7 @@ class LeanRequest(Request):
         # None of what the base class would set up here is needed by everybody.
         self.channel: Any = channel
         self.method = head.method
-        self.uri = head.target
+        self.uri, self.path = head.target, head.path
         self.clientproto = b"HTTP/1.1" if head.is_1_1 else b"HTTP/1.0"
         self._head = head
         self._known: dict[bytes, bytes] | None = head.known
@@ -86,11 +86,6 @@ class LeanRequest(Request):
         self.cookies: list[bytes] = []
 
     # What few ask for.
-
-    @Lazy
-    def path(self) -> bytes:
-        """The path without the query, with its escapes."""
-        return self.uri.partition(b"?")[0]
 
     @Lazy
     def args(self) -> dict[bytes, list[bytes]]:

@@ -510,6 +510,25 @@ class RequestTests(WireTestCase):
             self.seen(raw, look_again),
         )
 
+    def test_same_head_again(self) -> None:
+        """What is done to a request changes nothing of the next one like it."""
+        seen: list[tuple[Any, ...]] = []
+
+        def change(request: LeanRequest) -> bytes:
+            names = [name for name, _ in request.requestHeaders.getAllRawHeaders()]
+            seen.append((request.method, request.path, request.args, sorted(names)))
+            request.requestHeaders.setRawHeaders(b"X-Project-ID", [b"other"])
+            request.args[b"a"] = [b"9"]
+            request.path = request.uri = request.method = b"PUT"
+            return request.content.getvalue()
+
+        self.serve(change)
+        raw = b"POST /p?a=1 HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\n\r\n"
+        connection = self.connect()
+        for body in (b"one", b"two"):
+            self.assertEqual(body, connection.send(raw + body)[-3:])
+        self.assertEqual(seen[0], seen[1])
+
     def test_host(self) -> None:
         """The host is that of the header, or what it is set to."""
         raw = get(b"/").replace(b"Host: h", b"Host: example.org:81")
