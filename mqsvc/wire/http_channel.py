@@ -25,7 +25,7 @@ from twisted.internet.protocol import Protocol, ServerFactory, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from mqsvc.wire.http_body import Body, ChunkedBody, SizedBody
+from mqsvc.wire.http_body import Body, ChunkedBody, Content, SizedBody
 from mqsvc.wire.http_head import (
     CRLF,
     END_OF_HEAD,
@@ -312,7 +312,18 @@ class Channel(Protocol):
         request = self.factory.request_class(self, head)
         if head.length == 0:
             self._work(request)
-            return
+        elif head.length is not None and head.length <= self._at_once():
+            request.content = Content(self._unread[: head.length], head.length)
+            self._unread = self._unread[head.length :]
+            self._work(request)
+        else:
+            self._await_body(request, head)
+
+    def _at_once(self) -> int:
+        """Bytes that a body may have for which there is nothing to be awaited."""
+        return min(len(self._unread), self._limits.body_kept, self._limits.body)
+
+    def _await_body(self, request: LeanRequest, head: Head) -> None:
         body: Body
         if head.length is None:
             body = ChunkedBody(self._limits)
