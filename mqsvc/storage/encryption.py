@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NoReturn
 
-from attrs import evolve
+from msgspec.structs import replace
 from twisted.internet.defer import Deferred, fail
 from twisted.logger import Logger
 
@@ -69,7 +69,7 @@ class Encryption(Stage):
             sealed = self._sealed(destination, messages)
             if also is not None:
                 further = self._sealed(also.destination, also.messages)
-                also = evolve(also, messages=further)
+                also = replace(also, messages=further)
         except StoreUnavailable:
             return fail()
         return super().post(destination, sealed, client_id, now, also)
@@ -85,7 +85,7 @@ class Encryption(Stage):
     def _seal(self, destination: Destination, message: NewMessage) -> NewMessage:
         if not self.can_encrypt:
             raise StoreUnavailable("The server has no key to encrypt messages with.")
-        return evolve(message, body=self._keys.seal(destination.project, message.body))
+        return replace(message, body=self._keys.seal(destination.project, message.body))
 
     def page(
         self, destination: Destination, selection: Selection, now: int
@@ -120,7 +120,7 @@ class Encryption(Stage):
             wanted = selection.limit - len(readable)
             if not wanted or not found:
                 break
-            rest = evolve(selection, limit=wanted, after=found[-1].id)
+            rest = replace(selection, limit=wanted, after=found[-1].id)
             found = await self.next_store.page(destination, rest, now)
             readable += self._read(destination, found)[0]
         return readable or _refused()
@@ -222,7 +222,7 @@ class Encryption(Stage):
             return claimed
         claim = self._read_claim(claimed.claim, destination)
         if claim.messages:
-            return evolve(claimed, claim=claim)
+            return replace(claimed, claim=claim)
         return Deferred.fromCoroutine(self._claim_more(claimed, destination, attempt))
 
     async def _claim_more(
@@ -252,7 +252,9 @@ class Encryption(Stage):
         return step.addCallback(self._read_claim, destination)
 
     def _read_claim(self, claim: Claim, destination: Destination) -> Claim:
-        return evolve(claim, messages=tuple(self._read(destination, claim.messages)[0]))
+        return replace(
+            claim, messages=tuple(self._read(destination, claim.messages)[0])
+        )
 
     def _read(
         self, destination: Destination, messages: Iterable[Message]
@@ -269,7 +271,7 @@ class Encryption(Stage):
                 self._log(destination, message, error)
                 unreadable.append(message)
             else:
-                readable.append(evolve(message, body=body))
+                readable.append(replace(message, body=body))
         return readable, unreadable
 
     def _log(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 
-from attrs import evolve
+from msgspec.structs import replace
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, maybeDeferred, succeed
 from zope.interface import implementer
@@ -268,9 +268,9 @@ class MessageFilter(Stage):
         return [self.on_read(destination, message) for message in messages]
 
     def _read_claim(self, claim: Claim, destination: Destination) -> Claim:
-        return evolve(claim, messages=tuple(self._read(claim.messages, destination)))
+        return replace(claim, messages=tuple(self._read(claim.messages, destination)))
 
     def _read_claimed(self, claimed: Claimed, destination: Destination) -> Claimed:
         if claimed.claim is None:
             return claimed
-        return evolve(claimed, claim=self._read_claim(claimed.claim, destination))
+        return replace(claimed, claim=self._read_claim(claimed.claim, destination))
