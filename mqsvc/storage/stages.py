@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 
 from msgspec.structs import replace
-from twisted.application.service import Service
+from twisted.application.service import IService, Service
 from twisted.internet.defer import Deferred, maybeDeferred, succeed
 from zope.interface import implementer
 
@@ -27,6 +27,9 @@ from mqsvc.messaging.model import (
 )
 from mqsvc.storage.interfaces import IMessageStore
 
+_OPERATIONS = tuple({*IMessageStore.names(all=True)} - {*IService.names(all=True)})
+"""What message stores do beside starting and stopping."""
+
 
 @implementer(IMessageStore)
 class Stage(Service):
@@ -42,6 +45,10 @@ class Stage(Service):
 
     def __init__(self, next_store: IMessageStore) -> None:
         self.next_store = next_store
+        for name in _OPERATIONS:
+            # What a subclass leaves as it is does not stand in the way.
+            if getattr(type(self), name) is getattr(Stage, name):
+                setattr(self, name, getattr(next_store, name))
 
     def privilegedStartService(self) -> None:
         """Let the next store do what needs privileges."""
