@@ -7,37 +7,32 @@ more than the bits.
 from __future__ import annotations
 
 import os
+import struct
 from collections import deque
 
-PIECE = 8
-"""Bytes that serve one call."""
+PIECE = 64
+"""Bits that serve one call."""
 
 DRAWN = 512
 """Pieces drawn at a time."""
+
+_PIECES = struct.Struct(f"{DRAWN}Q")
 
 
 class Entropy:
     """Gives each piece of what it draws away once, to any thread."""
 
     def __init__(self) -> None:
-        self._pieces: deque[bytes] = deque()
+        self._pieces: deque[int] = deque()
 
     def bits(self, count: int) -> int:
         """A number of so many bits, 64 at most, that nobody can guess."""
         while True:
             try:
                 # One step even among threads, so that no two get the same.
-                piece = self._pieces.popleft()
+                return self._pieces.popleft() >> (PIECE - count)
             except IndexError:
-                self._draw()
-            else:
-                return int.from_bytes(piece) >> (8 * PIECE - count)
-
-    def _draw(self) -> None:
-        drawn = os.urandom(PIECE * DRAWN)
-        self._pieces.extend(
-            drawn[start : start + PIECE] for start in range(0, len(drawn), PIECE)
-        )
+                self._pieces.extend(_PIECES.unpack(os.urandom(_PIECES.size)))
 
 
 random_bits = Entropy().bits

@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from attrs import evolve
+from msgspec.structs import replace
 
 from mqsvc.messaging.model import Destination, NewMessage
 from mqsvc.storage.interfaces import IMessageStore
@@ -41,7 +41,7 @@ class MaskCards(MessageFilter):
 
     def on_post(self, destination: Destination, message: NewMessage) -> NewMessage:
         """Mask the texts of a body."""
-        return evolve(message, body=TEXT.sub(self._masked_text, message.body))
+        return replace(message, body=TEXT.sub(self._masked_text, message.body))
 
     def _masked_text(self, found: re.Match[bytes]) -> bytes:
         return NUMBER.sub(self._masked_number, found.group())

@@ -7,13 +7,14 @@ a message: whoever waits looks into the store itself.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from math import inf
 
 from attrs import frozen
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
-from mqsvc.bus.board import Board, slot_of
+from mqsvc.bus.board import SLOTS, Board, slot_of
 from mqsvc.bus.news import Link, News, parts
 from mqsvc.messaging.model import Destination, Message
 
@@ -69,9 +70,10 @@ class Bus:
 
         :param posted: the messages that just came, where they can be read already.
         """
-        # Where others post too, these need not be the next ones.
-        self._call(destination, () if self._has_others else posted)
-        if any(link.wants(destination) for link in self._links):
+        if destination in self._callbacks:
+            # Where others post too, these need not be the next ones.
+            self._call(destination, () if self._has_others else posted)
+        if self._links and any(link.wants(destination) for link in self._links):
             self._send_soon()
             self._destinations[destination] = None
 
@@ -205,6 +207,7 @@ class Bus:
                     link.send(news)
 
 
+@lru_cache(SLOTS)
 def interest_slot(destination: Destination) -> int:
     """Where the board counts who wants to hear of a destination."""
     return slot_of("heard", destination.project, destination.kind, destination.name)

@@ -29,7 +29,7 @@ def integer(value: Any, name: str, low: int, high: int | None = None) -> int:
     :raise InvalidBody: it is no integer.
     :raise InvalidRequest: it is out of bounds.
     """
-    if not is_integer(value):
+    if type(value) is not int and not is_integer(value):
         raise InvalidBody(f"'{name}' must be an integer.")
     if value < low or (high is not None and value > high):
         bounds = f"at least {low}" if high is None else f"from {low} to {high}"
@@ -42,7 +42,8 @@ def mapping(value: Any, name: str) -> Mapping[str, Any]:
 
     :raise InvalidBody: it is something else.
     """
-    if not isinstance(value, Mapping):
+    # Nearly always it is one, which is quickly seen.
+    if type(value) is not dict and not isinstance(value, Mapping):
         raise InvalidBody(f"{name} must be a dict (a JSON object).")
     return value
 
@@ -111,15 +112,14 @@ def destination(value: Destination) -> Destination:
 
     :raise InvalidName: it is not (rest.md 1.3).
     """
-    kind = value.kind.value
     if not is_name(value.name):
         raise InvalidName(
-            kind,
-            f"A {kind} name has 1 to {MAX_NAME_LENGTH} letters, digits, '_', '-' and "
-            "'.', and is not '.' or '..'.",
+            value.kind,
+            f"A {value.kind} name has 1 to {MAX_NAME_LENGTH} letters, digits, '_', "
+            "'-' and '.', and is not '.' or '..'.",
         )
     if len(value.project) > MAX_PROJECT_LENGTH:
         raise InvalidName(
-            kind, f"X-Project-ID has at most {MAX_PROJECT_LENGTH} characters."
+            value.kind, f"X-Project-ID has at most {MAX_PROJECT_LENGTH} characters."
         )
     return value

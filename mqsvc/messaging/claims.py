@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from attrs import frozen
+from msgspec import Struct
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
-from twisted.python.failure import Failure
 
 from mqsvc.bus import Bus
 from mqsvc.clock import Now
@@ -18,7 +19,7 @@ from mqsvc.messaging.limits import MIN_TTL, Limits
 from mqsvc.messaging.model import Claim, Claimed, DeadLetterRule, Destination
 from mqsvc.messaging.occupancy import Occupancy
 from mqsvc.messaging.records import Known, Records
-from mqsvc.messaging.shield import shielded
+from mqsvc.messaging.shield import shielded, to_its_end
 from mqsvc.messaging.waiting import MAX_WAIT, Waiting
 from mqsvc.storage.interfaces import IMessageStore
 
@@ -26,8 +27,7 @@ _MAX_ROUNDS = 20
 """How often one look goes on when all it found was moved to the dead-letter queue."""
 
 
-@frozen
-class _Terms:
+class _Terms(Struct, frozen=True):
     """How long a claim lasts, and its messages after it; both in seconds."""
 
     ttl: int
@@ -67,8 +67,11 @@ class Claims:
 
         async def attempt() -> tuple[Claim, ...]:
             # Who leaves while the rules are read claims nothing.
-            await self._records.know(destination)
-            return await self._attempt(destination, terms, size)
+            if self._records.recall(destination) is None:
+                await self._records.ask(destination)
+            # Who leaves later gives back what was claimed.
+            claiming = self._claim(destination, terms, size)
+            return await to_its_end(claiming, partial(self._undo, destination))
 
         claims = await self._waiting.in_turn(destination, attempt, wait)
         return claims[0] if claims else None
@@ -83,25 +86,17 @@ class Claims:
             ),
         )
 
-    def _attempt(
-        self, destination: Destination, terms: _Terms, limit: int
-    ) -> Deferred[tuple[Claim, ...]]:
-        """One claim, or nothing; given back if the caller hangs up meanwhile."""
-        answer: Deferred[tuple[Claim, ...]] = Deferred()
+    def _undo(
+        self, destination: Destination, claiming: Deferred[tuple[Claim, ...]]
+    ) -> None:
+        """Give back what is claimed for somebody who has hung up."""
 
-        def succeed(claims: tuple[Claim, ...]) -> Any:
-            if not answer.called:
-                return answer.callback(claims)
+        def give_back(claims: tuple[Claim, ...]) -> Deferred[None]:
             return Deferred.fromCoroutine(self._give_back(destination, *claims))
 
-        def fail(failure: Failure) -> None:
-            if not answer.called:
-                answer.errback(failure)
-
-        step = Deferred.fromCoroutine(self._claim(destination, terms, limit))
-        step.addCallbacks(succeed, fail)
-        step.addErrback(lambda f: self.log.failure("A claim was left alone", f))
-        return answer
+        # Where nothing was claimed, for whatever reason, there is nothing to do.
+        undone = claiming.addCallbacks(give_back, lambda _: None)
+        undone.addErrback(lambda f: self.log.failure("A claim was left alone", f))
 
     async def _claim(
         self, destination: Destination, terms: _Terms, limit: int
@@ -120,12 +115,14 @@ class Claims:
     async def _claim_once(
         self, destination: Destination, terms: _Terms, limit: int
     ) -> Claimed:
-        rule = (await self._records.know(destination)).rules.dead_letter
+        records = self._records
+        known = records.recall(destination) or await records.ask(destination)
+        rule = known.rules.dead_letter
         if rule is None:
             return await self._take(destination, terms, limit)
         # Where the target lives must hold until its messages are there.
         async with self._occupancy.shared(rule.target):
-            there = await self._records.know(rule.target)
+            there = await records.know(rule.target)
             if not await self._dead_letters.are_apart(destination, there):
                 return await self._move_and_take(destination, terms, limit, rule, there)
         return await self._take_and_carry(destination, terms, limit, rule)

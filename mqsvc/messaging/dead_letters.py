@@ -10,7 +10,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-from attrs import evolve, frozen
+from attrs import frozen
+from msgspec.structs import replace
 
 from mqsvc.bus import Bus
 from mqsvc.clock import Now
@@ -75,7 +76,7 @@ class DeadLetters:
             # It took longer than the claim lasts: others may have the rest by now.
             return Claimed(None, len(letters))
         rest = tuple(m for m in claim.messages if m not in letters)
-        return Claimed(evolve(claim, messages=rest) if rest else None, len(letters))
+        return Claimed(replace(claim, messages=rest) if rest else None, len(letters))
 
     async def _carry(
         self,
@@ -107,7 +108,7 @@ class DeadLetters:
         ttl, expires = stored.message.ttl, stored.expires
         if rule.ttl is not None:
             ttl, expires = rule.ttl, now + rule.ttl * 1000
-        message = evolve(stored.message, ttl=ttl, claim_id=None, claim_count=0)
+        message = replace(stored.message, ttl=ttl, claim_id=None, claim_count=0)
         return StoredMessage(message, expires)
 
     async def _keep(

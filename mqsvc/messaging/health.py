@@ -19,7 +19,7 @@ from mqsvc.messaging.placement import all_pools
 from mqsvc.messaging.pulse import Pulse
 from mqsvc.messaging.queues import Queues
 from mqsvc.messaging.records import Records
-from mqsvc.messaging.shield import shielded
+from mqsvc.messaging.shield import to_its_end
 from mqsvc.storage.interfaces import (
     IManagementStore,
     IPooledMessageStore,
@@ -65,7 +65,7 @@ class Health:
         :return: the document of rest.md 5.4.
         """
         report = self._report() if self._pooled is None else self._by_pool(self._pooled)
-        return await shielded(Deferred.fromCoroutine(report))
+        return await to_its_end(report)
 
     async def _report(self) -> dict[str, Any]:
         status = await self._exercise(None)

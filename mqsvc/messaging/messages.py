@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from attrs import frozen
-from twisted.internet.defer import Deferred
+from msgspec import Struct
 
 from mqsvc.bus import Bus
 from mqsvc.clock import Now
@@ -23,7 +23,7 @@ from mqsvc.messaging.metadata import Rules
 from mqsvc.messaging.model import Destination, Message, NewMessage, Selection
 from mqsvc.messaging.occupancy import Occupancy
 from mqsvc.messaging.records import Records
-from mqsvc.messaging.shield import shielded
+from mqsvc.messaging.shield import to_its_end
 from mqsvc.messaging.volume import Volume
 from mqsvc.messaging.waiting import MAX_WAIT, Waiting
 from mqsvc.storage.interfaces import IMessageStore
@@ -32,8 +32,7 @@ from mqsvc.wire import codec
 _CLAIM_CHARACTERS = frozenset("0123456789abcdefABCDEF-")
 
 
-@frozen
-class View:
+class View(Struct, frozen=True):
     """What a client asks to see of a destination.
 
     :ivar limit: at most so many messages; none is the default.
@@ -48,8 +47,7 @@ class View:
     include_delayed: bool = False
 
 
-@frozen
-class Listing:
+class Listing(Struct, frozen=True):
     """One page, and the selection that was really applied."""
 
     messages: list[Message]
@@ -84,28 +82,33 @@ class Messages:
         :raise InvalidRequest: a message is malformed, or the request is too large.
         :raise QuotaExceeded: the project posts faster, or keeps more, than it may.
         """
-        known = await self._records.know(destination)
-        self._check_post(known.rules, size)
+        records, project = self._records, destination.project
+        rules = (records.recall(destination) or await records.ask(destination)).rules
+        self._check_post(rules, size)
         accepted = [
-            self._accept(f"messages[{i}]", item, known.rules)
-            for i, item in enumerate(_array(messages))
+            self._accept(index, item, rules)
+            for index, item in enumerate(_array(messages))
         ]
-        self._records.quotas.admit_messages(destination.project, len(accepted))
-        await self._volume.admit(destination.project, accepted)
-        step = Deferred.fromCoroutine(self._append(destination, accepted, client_id))
+        records.quotas.admit_messages(project, len(accepted))
+        if self._volume.is_bounded:
+            await self._volume.admit(project, accepted)
         # Also for those who hang up now: their messages are there.
-        return await shielded(step)
+        return await to_its_end(self._append(destination, accepted, client_id))
 
     async def _append(
         self, destination: Destination, messages: Sequence[NewMessage], client_id: str
     ) -> list[str]:
+        records, now = self._records, self._now
         async with self._occupancy.shared(destination):
-            known = await self._records.ensure(destination)
-            now = self._now()
-            ids = await self._store.post(destination, messages, client_id, now)
-            await self._records.ensure_still(destination, known)
+            known = records.recall(destination)
+            if known is None or not known.exists:
+                known = await records.ensure(destination)
+            accepted = now()
+            ids = await self._store.post(destination, messages, client_id, accepted)
+            if not records.is_unchanged(destination, known):
+                await records.ensure_still(destination, known)
         if self._bus.takes_posted(destination):
-            self._bus.publish(destination, _readable(ids, messages, now))
+            self._bus.publish(destination, _readable(ids, messages, accepted))
         else:
             self._bus.publish(destination)
         return ids
@@ -118,7 +121,8 @@ class Messages:
                 "set _enable_encrypt_messages to false to store messages in clear."
             )
 
-    def _accept(self, where: str, item: Any, rules: Rules) -> NewMessage:
+    def _accept(self, index: int, item: Any, rules: Rules) -> NewMessage:
+        where = f"messages[{index}]"
         item = checks.mapping(item, where)
         if "body" not in item:
             raise InvalidBody(f"Missing parameter 'body' in {where}.")
@@ -143,7 +147,8 @@ class Messages:
         """
         size = checks.page_size(view.limit, self._limits.max_messages_per_page)
         checks.integer(wait, "wait", 0, MAX_WAIT)
-        rules = (await self._records.know(destination)).rules
+        records = self._records
+        rules = (records.recall(destination) or await records.ask(destination)).rules
         selection = Selection(
             limit=size,
             after=view.marker,

@@ -3,6 +3,10 @@
 All of them are immutable. A moment is an integer of milliseconds since the Unix
 epoch (exact in every store, also in Lua and JSON); a span (``ttl``, ``delay``,
 ``grace``) is an integer of seconds, as on the wire.
+
+What is made for each request or message is a :class:`msgspec.Struct`, which is made
+ten times as fast as other frozen classes; :func:`msgspec.structs.replace` makes one
+that is a little different. What only the catalog has to do with is made by attrs.
 """
 
 from __future__ import annotations
@@ -12,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from attrs import field, frozen
+from msgspec import Struct
 
 JsonObject = Mapping[str, Any]
 
@@ -32,8 +37,7 @@ NAMEABLE = (Kind.QUEUE, Kind.TOPIC)
 """What clients can name."""
 
 
-@frozen
-class Destination:
+class Destination(Struct, frozen=True, cache_hash=True):
     """The full name of a queue or topic: nothing is ever looked up by less.
 
     :ivar project: the tenant, any text.
@@ -90,8 +94,7 @@ class Flavor:
     pools: tuple[str, ...]
 
 
-@frozen
-class NewMessage:
+class NewMessage(Struct, frozen=True):
     """A validated message on its way into a store.
 
     :ivar body: the body as JSON text in UTF-8.
@@ -106,8 +109,7 @@ class NewMessage:
     encrypt: bool = False
 
 
-@frozen
-class Posting:
+class Posting(Struct, frozen=True):
     """Messages for a destination.
 
     :ivar messages: at least one.
@@ -117,8 +119,7 @@ class Posting:
     messages: Sequence[NewMessage]
 
 
-@frozen
-class Message:
+class Message(Struct, frozen=True):
     """A message as a store gives it out.
 
     :ivar id: opaque to clients; the text of a position, see :func:`position_of`.
@@ -138,8 +139,7 @@ class Message:
     claim_count: int = 0
 
 
-@frozen
-class StoredMessage:
+class StoredMessage(Struct, frozen=True):
     """All that a store knows of a message, to be taken to another store.
 
     :ivar expires: when it is gone.
@@ -151,8 +151,7 @@ class StoredMessage:
     delayed_until: int | None = None
 
 
-@frozen
-class Selection:
+class Selection(Struct, frozen=True):
     """Which messages a page holds, oldest first.
 
     :ivar limit: at most so many, at least 1.
@@ -169,8 +168,7 @@ class Selection:
     include_delayed: bool = False
 
 
-@frozen
-class Claim:
+class Claim(Struct, frozen=True):
     """A live claim and what it still holds, oldest first.
 
     :ivar ttl: seconds; it ends at ``created + ttl``.
@@ -183,8 +181,7 @@ class Claim:
     messages: tuple[Message, ...]
 
 
-@frozen
-class DeadLetterRule:
+class DeadLetterRule(Struct, frozen=True):
     """Where a claim moves messages that were handed out often enough.
 
     :ivar target: the receiving queue, never the queue itself.
@@ -197,8 +194,7 @@ class DeadLetterRule:
     ttl: int | None = None
 
 
-@frozen
-class Claimed:
+class Claimed(Struct, frozen=True):
     """What one attempt to claim did.
 
     :ivar claim: none when nothing was handed out.
@@ -209,8 +205,7 @@ class Claimed:
     dead_lettered: int = 0
 
 
-@frozen
-class Stats:
+class Stats(Struct, frozen=True):
     """Numbers of one destination; delayed messages count as free."""
 
     claimed: int = 0

@@ -8,7 +8,8 @@ it alone. Both take their turn in the order of their coming.
 from __future__ import annotations
 
 from collections import deque
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Awaitable, Generator
+from typing import NoReturn
 
 from twisted.internet.defer import Deferred
 
@@ -21,17 +22,33 @@ class Occupancy:
     def __init__(self) -> None:
         self._turns: dict[Destination, _Turns] = {}
 
-    def shared(self, destination: Destination) -> AbstractAsyncContextManager[None]:
+    def shared(self, destination: Destination) -> _Stay:
         """A time in which the destination stays where it is."""
         return _Stay(self._turns, destination, is_alone=False)
 
-    def alone(self, destination: Destination) -> AbstractAsyncContextManager[None]:
+    def alone(self, destination: Destination) -> _Stay:
         """A time in which nobody else shares it or has it alone."""
         return _Stay(self._turns, destination, is_alone=True)
 
 
-class _Stay(AbstractAsyncContextManager[None]):
-    """One turn at a destination, from its beginning to its end."""
+class _AtOnce:
+    """Awaits nothing."""
+
+    __slots__ = ()
+
+    def __await__(self) -> Generator[NoReturn, None, None]:
+        yield from ()
+
+
+_AT_ONCE = _AtOnce()
+
+
+class _Stay:
+    """One turn at a destination, from its beginning to its end.
+
+    A context manager; its methods are no coroutines since there is one for each post,
+    and hardly ever somebody in its way.
+    """
 
     __slots__ = ("_all", "_destination", "_is_alone", "_turns")
 
@@ -45,22 +62,23 @@ class _Stay(AbstractAsyncContextManager[None]):
         self._destination = destination
         self._is_alone = is_alone
 
-    async def __aenter__(self) -> None:
+    def __aenter__(self) -> Awaitable[None]:
         turns = self._all.get(self._destination)
         if turns is None:
             turns = self._all[self._destination] = _Turns()
         self._turns = turns
-        if not turns.take_at_once(self._is_alone):
-            await turns.take(self._is_alone)
+        return turns.take(self._is_alone)
 
-    async def __aexit__(self, *_: object) -> None:
-        self._turns.leave()
-        if self._turns.are_over:
+    def __aexit__(self, *_: object) -> Awaitable[None]:
+        if self._turns.leave():
             self._all.pop(self._destination, None)
+        return _AT_ONCE
 
 
 class _Turns:
     """Many may share, or one may be alone."""
+
+    __slots__ = ("_is_alone", "_is_moving", "_line", "_sharing")
 
     def __init__(self) -> None:
         self._sharing = 0
@@ -68,32 +86,25 @@ class _Turns:
         self._line: deque[tuple[bool, Deferred[None]]] = deque()
         self._is_moving = False
 
-    @property
-    def are_over(self) -> bool:
-        """Whether nobody is there, or waits."""
-        return not (self._sharing or self._is_alone or self._line)
-
-    def take_at_once(self, is_alone: bool) -> bool:
-        """Take a turn if nobody is in the way; gives whether it was taken."""
-        if is_alone or self._is_alone or self._line:
-            return False
-        self._sharing += 1
-        return True
-
-    def take(self, is_alone: bool) -> Deferred[None]:
-        """Fires when it is one's turn; cancelling it leaves the line."""
+    def take(self, is_alone: bool) -> Awaitable[None]:
+        """Wait until it is one's turn; who is cancelled leaves the line."""
+        if not (is_alone or self._is_alone or self._line):
+            self._sharing += 1
+            return _AT_ONCE
         turn: Deferred[None] = Deferred(lambda turn: self._give_up(is_alone, turn))
         self._line.append((is_alone, turn))
         self._move()
         return turn
 
-    def leave(self) -> None:
-        """One who had a turn goes."""
+    def leave(self) -> bool:
+        """One who had a turn goes; gives whether nobody is there now, or waits."""
         if self._is_alone:
             self._is_alone = False
         else:
             self._sharing -= 1
-        self._move()
+        if self._line:
+            self._move()
+        return not (self._sharing or self._is_alone or self._line)
 
     def _give_up(self, is_alone: bool, turn: Deferred[None]) -> None:
         self._line.remove((is_alone, turn))

@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from attrs import frozen
-from twisted.internet.defer import Deferred
 
 from mqsvc.clock import Now
 from mqsvc.messaging import checks, metadata
@@ -28,7 +27,7 @@ from mqsvc.messaging.occupancy import Occupancy
 from mqsvc.messaging.patch import Change, apply_changes, parse_patch
 from mqsvc.messaging.placement import Placement, flavor_of
 from mqsvc.messaging.records import Records
-from mqsvc.messaging.shield import shielded
+from mqsvc.messaging.shield import to_its_end
 from mqsvc.storage.interfaces import IManagementStore, IMessageStore
 
 _RESOURCE_TYPES = ("messages", "subscriptions")
@@ -138,7 +137,7 @@ class Queues:
 
     async def delete(self, destination: Destination) -> None:
         """Remove a destination and all it holds; a missing one is no error."""
-        await shielded(Deferred.fromCoroutine(self._delete(destination)))
+        await to_its_end(self._delete(destination))
 
     async def _delete(self, destination: Destination) -> None:
         records = self._records
@@ -188,7 +187,7 @@ class Queues:
         :raise InvalidRequest: it asks for something else.
         """
         wanted = _resource_types(document)
-        await shielded(Deferred.fromCoroutine(self._purge(destination, wanted)))
+        await to_its_end(self._purge(destination, wanted))
 
     async def _purge(self, destination: Destination, wanted: tuple[Any, ...]) -> None:
         if "messages" in wanted:

@@ -78,10 +78,11 @@ class Records:
 
     async def know(self, destination: Destination) -> Known:
         """Whether a destination has a record, its rules, and where it lives."""
-        known = self._knowledge.get(destination)
-        if known is not None:
-            return known
-        return await self.ask(destination)
+        return self.recall(destination) or await self.ask(destination)
+
+    def recall(self, destination: Destination) -> Known | None:
+        """The same, if it need not be asked for: nearly always, where time matters."""
+        return self._knowledge.get(destination)
 
     def ask(self, destination: Destination) -> Awaitable[Known]:
         """The same, read from the store in any case."""
@@ -112,13 +113,22 @@ class Records:
             await self.create(destination, {})
         raise StoreUnavailable
 
+    def is_unchanged(self, destination: Destination, known: Known) -> bool:
+        """Whether a record is there, and as it was known; then nothing is to be done.
+
+        Where news may come late nobody can say that.
+        """
+        if self.bus.is_late or not known.exists:
+            return False
+        return self.recall(destination) is known
+
     async def ensure_still(self, destination: Destination, known: Known) -> None:
         """Make the record again that another process removed while something came.
 
         :param known: what was known before that came.
         :raise StoreUnavailable: it lives elsewhere now; what came must come again.
         """
-        is_there = known.exists and self._knowledge.get(destination) is known
+        is_there = known.exists and self.recall(destination) is known
         if not is_there:
             is_there = (await self._again(destination, known)).pool == known.pool
         if self.bus.is_late or not is_there:

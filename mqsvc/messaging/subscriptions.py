@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from attrs import frozen
-from twisted.internet.defer import Deferred
 
 from mqsvc.clock import Now
 from mqsvc.messaging import checks, retry_policy
@@ -21,7 +20,7 @@ from mqsvc.messaging.errors import (
 from mqsvc.messaging.limits import MIN_TTL, Limits
 from mqsvc.messaging.model import Destination, Subscription
 from mqsvc.messaging.records import Records
-from mqsvc.messaging.shield import shielded
+from mqsvc.messaging.shield import shielded, to_its_end
 from mqsvc.messaging.subscribers import Subscribers
 from mqsvc.messaging.subscription_options import changed
 from mqsvc.storage.ids import RANDOM_BITS, RandomBits, first_position, format_id
@@ -88,7 +87,7 @@ class Subscriptions:
         wanted = await self._accepted(wanted, token)
         await self._records.ensure(destination)
         # Also for those who hang up now: it is there.
-        kept = await shielded(Deferred.fromCoroutine(self._keep(wanted, now)))
+        kept = await to_its_end(self._keep(wanted, now))
         if kept.confirmed and kept.id != wanted.id:
             raise Conflict(f"Subscription {kept.id} of this subscriber exists.")
         return kept
@@ -180,8 +179,7 @@ class Subscriptions:
             current = await self.get(destination, subscription_id)
             wanted = await self._accepted(changed(current, values), token)
             # To its end, also for those who hang up now.
-            step = Deferred.fromCoroutine(self._replace(wanted, current))
-            if await shielded(step):
+            if await to_its_end(self._replace(wanted, current)):
                 return
         raise Conflict(_TOO_BUSY)
 
@@ -231,8 +229,7 @@ class Subscriptions:
         for _ in range(_CHANGE_ATTEMPTS):
             current = await self.get(destination, subscription_id)
             wanted = changed(current, {"confirmed": confirmed})
-            step = Deferred.fromCoroutine(self._agree(wanted, current))
-            if await shielded(step):
+            if await to_its_end(self._agree(wanted, current)):
                 return
         raise Conflict(_TOO_BUSY)
 

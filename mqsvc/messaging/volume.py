@@ -49,6 +49,11 @@ class Volume:
         self._known: dict[str, _Known] = {}
         self._waiting: dict[str, list[Deferred[_Known]]] = {}
 
+    @property
+    def is_bounded(self) -> bool:
+        """Whether there is a bound."""
+        return self._bound > 0
+
     async def admit(self, project: str, messages: Sequence[NewMessage]) -> None:
         """Let a project post messages.
 

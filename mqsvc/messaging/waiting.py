@@ -53,16 +53,16 @@ class Waiting:
         for signal in list(self._signals):
             signal.give()
 
-    async def together(
+    def together(
         self, destination: Destination, attempt: Attempt[Found], seconds: int
-    ) -> Found:
+    ) -> Awaitable[Found]:
         """Wait beside others; each signal makes all of them look.
 
         :param seconds: 0 looks once.
         """
         if not seconds:
-            return await attempt()
-        return await self._until(destination, attempt, self._now() + seconds * 1000)
+            return attempt()
+        return self._until(destination, attempt, self._now() + seconds * 1000)
 
     async def in_turn(
         self, destination: Destination, attempt: Attempt[Found], seconds: int

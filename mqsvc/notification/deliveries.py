@@ -8,14 +8,13 @@ from typing import Any
 import msgspec
 from attrs import frozen
 from msgspec import structs
-from twisted.internet.defer import Deferred
 
 from mqsvc.clock import Now
 from mqsvc.messaging import checks
 from mqsvc.messaging.errors import InvalidBody
 from mqsvc.messaging.model import Claim, Destination, Selection
 from mqsvc.messaging.records import Records
-from mqsvc.messaging.shield import shielded
+from mqsvc.messaging.shield import to_its_end
 from mqsvc.notification.entries import (
     CLIENT,
     KEPT_SECONDS,
@@ -106,7 +105,7 @@ class Deliveries:
         again = _Again(pool, queue, wanted, encrypt)
         # To its end, also for those who hang up now: what is delivered again must not
         # count as given up any more.
-        return await shielded(Deferred.fromCoroutine(self._take(again)))
+        return await to_its_end(self._take(again))
 
     async def _take(self, again: _Again) -> int:
         """Deliver again what others do not right now; gives how many that are."""

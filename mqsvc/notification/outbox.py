@@ -50,11 +50,11 @@ class Outbox(Stage):
     ) -> Deferred[list[str]]:
         """Append messages, and the entry that tells of them."""
         if (
-            destination.kind not in NAMEABLE
+            self._audience.is_known_silent(destination)
+            or destination.kind not in NAMEABLE
             or also is not None
-            or self._audience.is_known_silent(destination)
         ):
-            return super().post(destination, messages, client_id, now, also)
+            return self.next_store.post(destination, messages, client_id, now, also)
         return Deferred.fromCoroutine(self._post(destination, messages, client_id, now))
 
     async def _post(
@@ -65,7 +65,7 @@ class Outbox(Stage):
         now: int,
     ) -> list[str]:
         if not await self._audience.listens(destination):
-            return await super().post(destination, messages, client_id, now)
+            return await self.next_store.post(destination, messages, client_id, now)
         contents = [
             message_content(destination.name, message, bool(message.delay))
             for message in messages
@@ -73,6 +73,6 @@ class Outbox(Stage):
         encrypt = any(message.encrypt for message in messages)
         entry = entry_of(destination, contents, via_of(client_id), encrypt)
         also = Posting(outbox(await self._locate(destination)), [entry])
-        ids = await super().post(destination, messages, client_id, now, also)
+        ids = await self.next_store.post(destination, messages, client_id, now, also)
         self._on_entry()
         return ids

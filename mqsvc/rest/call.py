@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import cached_property
 from typing import Any, Protocol
 
 from twisted.web.iweb import IRequest
@@ -43,6 +42,7 @@ class Call:
         self._request = request
         self._caller = caller
         self._destination = destination
+        self._query: Query | None = None
         self.arguments = arguments
 
     @property
@@ -70,10 +70,12 @@ class Call:
         uri: bytes = self._request.uri
         return "/" + uri.decode("latin-1").lstrip("/")
 
-    @cached_property
+    @property
     def query(self) -> Query:
         """The query parameters."""
-        return Query(self._request.uri.partition(b"?")[2].decode("latin-1"))
+        if self._query is None:
+            self._query = Query(self._request.uri.partition(b"?")[2].decode("latin-1"))
+        return self._query
 
     @property
     def content_type(self) -> str:
@@ -96,10 +98,11 @@ class Call:
         :raise InvalidBody: it is no such thing.
         :raise BodyTooLarge: it was too large to be kept.
         """
-        raw = self._body.getvalue()
-        if self._body.size > len(raw):
+        body = self._body
+        raw = body.getvalue()
+        if body.size > len(raw):
             raise BodyTooLarge(
-                f"The body has {self._body.size} bytes, more than this server takes."
+                f"The body has {body.size} bytes, more than this server takes."
             )
         if not raw:
             return None
@@ -153,7 +156,7 @@ def header(request: IRequest, name: str) -> str | None:
 
 def path_of(destination: Destination) -> str:
     """The path of a queue or topic; its name needs no escapes."""
-    return f"/v2/{destination.kind.value}s/{destination.name}"
+    return f"/v2/{destination.kind}s/{destination.name}"
 
 
 def _object(document: Any) -> dict[str, Any]:

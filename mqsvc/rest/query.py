@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 from urllib.parse import parse_qsl, quote_plus
 
@@ -23,17 +23,8 @@ class Query:
 
         :raise InvalidParameter: it has absurdly many parameters.
         """
-        try:
-            pairs = parse_qsl(
-                text,
-                keep_blank_values=True,
-                errors="replace",
-                max_num_fields=_MAX_PARAMETERS,
-            )
-        except ValueError:
-            raise InvalidParameter("There are too many query parameters.") from None
         self._values: dict[str, list[str]] = {}
-        for name, value in pairs:
+        for name, value in _pairs(text) if text else ():
             if value:
                 self._values.setdefault(name, []).append(value)
 
@@ -86,6 +77,18 @@ class Query:
         return {name: values[0] for name, values in others.items()}
 
 
+def _pairs(text: str) -> Iterable[Sequence[str]]:
+    """The names and values of a query string.
+
+    :raise InvalidParameter: there are absurdly many.
+    """
+    if text.count("&") >= _MAX_PARAMETERS:
+        raise InvalidParameter("There are too many query parameters.")
+    if "%" in text or "+" in text:
+        return parse_qsl(text, keep_blank_values=True, errors="replace")
+    return [pair.partition("=")[::2] for pair in text.split("&")]
+
+
 def next_links(path: str, parameters: Mapping[str, Any]) -> list[dict[str, str]]:
     """The ``links`` of a page that is not empty; parameters that are none are left out.
 
@@ -103,4 +106,5 @@ def _escaped(value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     text = str(value)
-    return text if text.isascii() and text.isalnum() else quote_plus(text)
+    is_safe = text.isascii() and (text.isalnum() or text.isidentifier())
+    return text if is_safe else quote_plus(text)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -25,26 +25,18 @@ class Shapes:
     _now: Now
     _checksums: bool
 
-    def messages(self, messages: Iterable[Message], path: str) -> list[dict[str, Any]]:
+    def messages(self, messages: Sequence[Message], path: str) -> list[dict[str, Any]]:
         """Messages of the destination with this path."""
-        now = self._now()
-        return [self._message(message, path, now) for message in messages]
+        now, base = self._now(), f"{path}/messages/"
+        shown = [_shown(message, base, now) for message in messages]
+        if self._checksums:
+            for document, message in zip(shown, messages, strict=True):
+                document.update(self._checksum(message))
+        return shown
 
     def message(self, message: Message, path: str) -> dict[str, Any]:
         """One message of the destination with this path."""
-        return self._message(message, path, self._now())
-
-    def _message(self, message: Message, path: str, now: int) -> dict[str, Any]:
-        # No further keys: clients make keyword arguments of them.
-        claim = "" if message.claim_id is None else f"?claim_id={message.claim_id}"
-        return {
-            "id": message.id,
-            "href": f"{path}/messages/{message.id}{claim}",
-            "ttl": message.ttl,
-            "age": _age(message.created, now),
-            "body": codec.Encoded(message.body),
-            **(self._checksum(message) if self._checksums else {}),
-        }
+        return self.messages([message], path)[0]
 
     def popped(self, message: Message) -> dict[str, Any]:
         """A message that is deleted already, so without a path."""
@@ -87,8 +79,26 @@ class Shapes:
         return {"checksum": f"MD5:{digest}"}
 
 
+def _shown(message: Message, base: str, now: int) -> dict[str, Any]:
+    """A message without its checksum.
+
+    :param base: of the paths of messages there.
+    """
+    href = base + message.id
+    if message.claim_id is not None:
+        href += f"?claim_id={message.claim_id}"
+    # No further keys: clients make keyword arguments of them.
+    return {
+        "id": message.id,
+        "href": href,
+        "ttl": message.ttl,
+        "age": _age(message.created, now),
+        "body": codec.Encoded(message.body),
+    }
+
+
 def _age(created: int, now: int) -> int:
-    return max(now - created, 0) // 1000
+    return (now - created) // 1000 if now > created else 0
 
 
 def timestamp(moment: int) -> str:

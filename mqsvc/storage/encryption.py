@@ -13,9 +13,10 @@ left out, and logged. Only when there is nothing else is it an error,
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any, NoReturn
 
-from attrs import evolve
+from msgspec.structs import replace
 from twisted.internet.defer import Deferred, fail
 from twisted.logger import Logger
 
@@ -66,13 +67,13 @@ class Encryption(Stage):
     ) -> Deferred[list[str]]:
         """Seal first; without a key nothing is stored that asks for one."""
         try:
-            sealed = self._sealed(destination, messages)
+            messages = self._sealed(destination, messages)
             if also is not None:
                 further = self._sealed(also.destination, also.messages)
-                also = evolve(also, messages=further)
+                also = replace(also, messages=further)
         except StoreUnavailable:
             return fail()
-        return super().post(destination, sealed, client_id, now, also)
+        return self.next_store.post(destination, messages, client_id, now, also)
 
     def _sealed(
         self, destination: Destination, messages: Iterable[NewMessage]
@@ -85,13 +86,13 @@ class Encryption(Stage):
     def _seal(self, destination: Destination, message: NewMessage) -> NewMessage:
         if not self.can_encrypt:
             raise StoreUnavailable("The server has no key to encrypt messages with.")
-        return evolve(message, body=self._keys.seal(destination.project, message.body))
+        return replace(message, body=self._keys.seal(destination.project, message.body))
 
     def page(
         self, destination: Destination, selection: Selection, now: int
     ) -> Deferred[list[Message]]:
         """A page; what cannot be read makes room for what follows."""
-        step = super().page(destination, selection, now)
+        step = self.next_store.page(destination, selection, now)
         return step.addCallback(self._read_page, destination, selection, now)
 
     def _read_page(
@@ -120,7 +121,7 @@ class Encryption(Stage):
             wanted = selection.limit - len(readable)
             if not wanted or not found:
                 break
-            rest = evolve(selection, limit=wanted, after=found[-1].id)
+            rest = replace(selection, limit=wanted, after=found[-1].id)
             found = await self.next_store.page(destination, rest, now)
             readable += self._read(destination, found)[0]
         return readable or _refused()
@@ -129,7 +130,7 @@ class Encryption(Stage):
         self, destination: Destination, message_ids: Sequence[str], now: int
     ) -> Deferred[list[Message]]:
         """Messages by id; those that cannot be read are like unknown ones."""
-        step = super().get(destination, message_ids, now)
+        step = self.next_store.get(destination, message_ids, now)
         return step.addCallback(self._read_some, destination)
 
     def _read_some(
@@ -144,7 +145,7 @@ class Encryption(Stage):
         self, destination: Destination, limit: int, now: int
     ) -> Deferred[list[Message]]:
         """What cannot be read goes back to the end, with its whole life before it."""
-        step = super().pop(destination, limit, now)
+        step = self.next_store.pop(destination, limit, now)
         return step.addCallback(self._read_popped, destination, limit, now)
 
     def _read_popped(
@@ -204,12 +205,9 @@ class Encryption(Stage):
         dead_letter: DeadLetterRule | None = None,
     ) -> Deferred[Claimed]:
         """What cannot be read is left out, and nobody is given it before the end."""
-
-        def attempt() -> Deferred[Claimed]:
-            return self.next_store.claim(
-                destination, ttl, grace, limit, now, dead_letter
-            )
-
+        attempt = partial(
+            self.next_store.claim, destination, ttl, grace, limit, now, dead_letter
+        )
         return attempt().addCallback(self._read_claimed, destination, attempt)
 
     def _read_claimed(
@@ -222,7 +220,7 @@ class Encryption(Stage):
             return claimed
         claim = self._read_claim(claimed.claim, destination)
         if claim.messages:
-            return evolve(claimed, claim=claim)
+            return replace(claimed, claim=claim)
         return Deferred.fromCoroutine(self._claim_more(claimed, destination, attempt))
 
     async def _claim_more(
@@ -248,16 +246,19 @@ class Encryption(Stage):
         self, destination: Destination, claim_id: str, now: int
     ) -> Deferred[Claim]:
         """A live claim, less what cannot be read."""
-        step = super().get_claim(destination, claim_id, now)
+        step = self.next_store.get_claim(destination, claim_id, now)
         return step.addCallback(self._read_claim, destination)
 
     def _read_claim(self, claim: Claim, destination: Destination) -> Claim:
-        return evolve(claim, messages=tuple(self._read(destination, claim.messages)[0]))
+        readable, _ = self._read(destination, claim.messages)
+        return replace(claim, messages=tuple(readable))
 
     def _read(
-        self, destination: Destination, messages: Iterable[Message]
+        self, destination: Destination, messages: Sequence[Message]
     ) -> tuple[list[Message], list[Message]]:
         """Messages as they are read, and those that cannot be, as they are stored."""
+        if not [message for message in messages if message.body.startswith(MARK)]:
+            return list(messages), []
         readable, unreadable = [], []
         for message in messages:
             if not message.body.startswith(MARK):
@@ -269,7 +270,7 @@ class Encryption(Stage):
                 self._log(destination, message, error)
                 unreadable.append(message)
             else:
-                readable.append(evolve(message, body=body))
+                readable.append(replace(message, body=body))
         return readable, unreadable
 
     def _log(

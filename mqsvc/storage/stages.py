@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 
-from attrs import evolve
-from twisted.application.service import Service
+from msgspec.structs import replace
+from twisted.application.service import IService, Service
 from twisted.internet.defer import Deferred, maybeDeferred, succeed
 from zope.interface import implementer
 
@@ -27,6 +27,9 @@ from mqsvc.messaging.model import (
 )
 from mqsvc.storage.interfaces import IMessageStore
 
+_OPERATIONS = tuple({*IMessageStore.names(all=True)} - {*IService.names(all=True)})
+"""What message stores do beside starting and stopping."""
+
 
 @implementer(IMessageStore)
 class Stage(Service):
@@ -42,6 +45,10 @@ class Stage(Service):
 
     def __init__(self, next_store: IMessageStore) -> None:
         self.next_store = next_store
+        for name in _OPERATIONS:
+            # What a subclass leaves as it is does not stand in the way.
+            if getattr(type(self), name) is getattr(Stage, name):
+                setattr(self, name, getattr(next_store, name))
 
     def privilegedStartService(self) -> None:
         """Let the next store do what needs privileges."""
@@ -268,9 +275,9 @@ class MessageFilter(Stage):
         return [self.on_read(destination, message) for message in messages]
 
     def _read_claim(self, claim: Claim, destination: Destination) -> Claim:
-        return evolve(claim, messages=tuple(self._read(claim.messages, destination)))
+        return replace(claim, messages=tuple(self._read(claim.messages, destination)))
 
     def _read_claimed(self, claimed: Claimed, destination: Destination) -> Claimed:
         if claimed.claim is None:
             return claimed
-        return evolve(claimed, claim=self._read_claim(claimed.claim, destination))
+        return replace(claimed, claim=self._read_claim(claimed.claim, destination))

@@ -6,6 +6,7 @@ from io import BytesIO
 from typing import Any
 
 from attrs import evolve, frozen
+from msgspec.structs import replace
 from twisted.internet.defer import Deferred, execute, succeed
 
 from mqsvc.commands.exporting import Exporter
@@ -127,8 +128,8 @@ async def content(stores: Backends, now: int = NOW) -> dict[Destination, Content
 
 def without_place(stored: StoredMessage) -> StoredMessage:
     """A message without its id and claim, which are not moved."""
-    message = evolve(stored.message, id="", claim_id=None)
-    return evolve(stored, message=message)
+    message = replace(stored.message, id="", claim_id=None)
+    return replace(stored, message=message)
 
 
 def ignore(_: int) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import urlencode, urlsplit
 
 from attrs import evolve
+from msgspec.structs import replace
 from treq.testing import StubTreq
 from twisted.internet.defer import Deferred, succeed
 from twisted.trial.unittest import SynchronousTestCase
@@ -177,7 +178,7 @@ class LetterTests(SynchronousTestCase):
     def test_odd_project(self) -> None:
         """A project of any characters comes back as it was."""
         project = 'a b&Paths=x+%20#"<ü'
-        told = evolve(MAIL, destination=evolve(QUEUE, project=project))
+        told = evolve(MAIL, destination=replace(QUEUE, project=project))
         fields = link_fields(link(told=told).encode())
         self.assertEqual(project, fields["Project"])
 
@@ -302,7 +303,7 @@ class PageTests(SynchronousTestCase):
     def test_escaped(self) -> None:
         """Nothing of a project becomes part of the page's own language."""
         project = "<script>alert(1)</script>\"'&<ü"
-        told = evolve(MAIL, destination=evolve(QUEUE, project=project))
+        told = evolve(MAIL, destination=replace(QUEUE, project=project))
         _, text, _ = self.look(link(told=told))
         form = Form(text)
         self.assertNotIn("script", form.tags)

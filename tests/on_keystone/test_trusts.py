@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from attrs import evolve
+from msgspec.structs import replace
 from treq.client import HTTPClient
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
@@ -76,7 +77,7 @@ class TrustCase(TestCase):
         """A notice to the receiver, of a subscription in a project."""
         made = notice(self.subscriber, trust_id=trust_id)
         subscription = made.subscription
-        destination = evolve(
+        destination = replace(
             subscription.destination, project=self.server.projects[project]
         )
         return evolve(made, subscription=evolve(subscription, destination=destination))

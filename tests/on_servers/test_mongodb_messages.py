@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from attrs import evolve
 from hypothesis import settings
 from hypothesis.stateful import run_state_machine_as_test
+from msgspec.structs import replace
 from twisted.internet import reactor
 from twisted.internet.defer import (
     CancelledError,
@@ -176,7 +176,7 @@ class GroupTests(StoreTests, TestCase):
         await self.post("0", to=OUTBOX)
         before = await self.document(OUTBOX)
         new = [NewMessage(b"1", 3600)]
-        places = [evolve(ORDERS, name=f"place{number}") for number in range(16)]
+        places = [replace(ORDERS, name=f"place{number}") for number in range(16)]
         await gatherResults(
             [
                 self.store.post(place, new, "alice", self.now, Posting(OUTBOX, new))

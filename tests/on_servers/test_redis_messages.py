@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-from attrs import evolve
 from hypothesis import settings
 from hypothesis.stateful import run_state_machine_as_test
+from msgspec.structs import replace
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.protocol import Factory, Protocol
@@ -953,7 +953,7 @@ class CostTests(SynchronousTestCase):
             ),
             "page": lambda: store.page(ORDERS, Selection(10), START),
             "page of all": lambda: store.page(
-                ORDERS, evolve(EVERYTHING, limit=10), START
+                ORDERS, replace(EVERYTHING, limit=10), START
             ),
             "page after": lambda: store.page(ORDERS, Selection(10, first.id), START),
             "page of others": lambda: store.page(ORDERS, others, START),

@@ -13,6 +13,7 @@ from functools import wraps
 from typing import Any
 
 from attrs import Factory, define, evolve
+from msgspec.structs import replace
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, execute, fail
 from zope.interface import implementer
@@ -74,7 +75,7 @@ class Kept:
     def outlive(self, lease: Lease, grace: int) -> None:
         """Extend a life that would end before the claim does."""
         if self.expires < lease.end:
-            self.message = evolve(self.message, ttl=lease.ttl + grace)
+            self.message = replace(self.message, ttl=lease.ttl + grace)
             self.expires = lease.end + grace * 1000
 
     def stored(self, now: int) -> StoredMessage:
@@ -84,10 +85,10 @@ class Kept:
 
     def buried(self, rule: DeadLetterRule, now: int) -> Kept:
         """What becomes of it as a dead letter, apart from its new id."""
-        message = evolve(self.message, claim_id=None, claim_count=0)
+        message = replace(self.message, claim_id=None, claim_count=0)
         if rule.ttl is None:
             return evolve(self, message=message)
-        message = evolve(message, ttl=rule.ttl)
+        message = replace(message, ttl=rule.ttl)
         return evolve(self, message=message, expires=now + rule.ttl * 1000)
 
 
@@ -280,7 +281,7 @@ class ModelStore:
         shelf.leases[claim_id] = lease
         for kept in lent:
             count = kept.message.claim_count + 1
-            kept.message = evolve(kept.message, claim_id=claim_id, claim_count=count)
+            kept.message = replace(kept.message, claim_id=claim_id, claim_count=count)
             kept.outlive(lease, grace)
         return Claimed(self.get_claim(destination, claim_id, now), moved)
 
@@ -314,7 +315,7 @@ class ModelStore:
             return
         for kept in shelf.held(claim_id, now):
             count = kept.message.claim_count - undelivered
-            kept.message = evolve(kept.message, claim_id=None, claim_count=count)
+            kept.message = replace(kept.message, claim_id=None, claim_count=count)
         del shelf.leases[claim_id]
 
     def stats(self, destination: Destination, now: int) -> Stats:
@@ -365,7 +366,7 @@ class ModelStore:
             self._append(
                 destination,
                 Kept(
-                    evolve(stored.message, claim_id=None),
+                    replace(stored.message, claim_id=None),
                     None,
                     expires=stored.expires,
                     ready=stored.delayed_until or now,
@@ -398,7 +399,7 @@ class ModelStore:
         return sorted(moment for moment in moments if moment > now)
 
     def _append(self, destination: Destination, kept: Kept) -> str:
-        kept.message = evolve(kept.message, id=self._new_message_id())
+        kept.message = replace(kept.message, id=self._new_message_id())
         self._shelves[destination].messages.append(kept)
         return kept.message.id
 

@@ -6,9 +6,9 @@ import base64
 import itertools
 from typing import Any
 
-from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from twisted.internet.defer import Deferred
 from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase, TestCase
@@ -48,7 +48,7 @@ class EncryptAll(MessageFilter):
 
     def on_post(self, destination: Destination, message: NewMessage) -> NewMessage:
         """Ask for it."""
-        return evolve(message, encrypt=True)
+        return replace(message, encrypt=True)
 
     def stats(self, destination: Destination, now: int) -> Deferred[Stats]:
         """Numbers, with the oldest and newest message as they are read."""
@@ -60,7 +60,7 @@ class EncryptAll(MessageFilter):
         for name, end in ends.items():
             if end is not None:
                 (ends[name],) = await self.get(destination, [end.id], now)
-        return evolve(stats, **ends)
+        return replace(stats, **ends)
 
 
 def open_store(testcase: TestCase, path: str | None = None) -> IMessageStore:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from attrs import evolve
+from msgspec.structs import replace
 from twisted.application.service import IService
 from twisted.internet.defer import Deferred, succeed
 from twisted.trial.unittest import SynchronousTestCase, TestCase
@@ -53,11 +53,11 @@ class Shout(MessageFilter):
                 raise InvalidRequest("Not that word.")
             case b'"forbid"':
                 raise NotAuthorized("Not here.")
-        return evolve(message, body=message.body + f' "{destination.name}"'.encode())
+        return replace(message, body=message.body + f' "{destination.name}"'.encode())
 
     def on_read(self, destination: Destination, message: Message) -> Message:
         """Shout."""
-        return evolve(message, body=message.body.upper())
+        return replace(message, body=message.body.upper())
 
 
 class StageTests(SynchronousTestCase):
@@ -214,7 +214,7 @@ class FilterTests(SynchronousTestCase):
         self.posted(b"true")
         (stored,) = self.successResultOf(self.store.stored(QUEUE, 5, None, NOW))
         self.assertEqual(b'true "q"', stored.message.body)
-        kept = StoredMessage(evolve(stored.message, body=b'"drop"'), stored.expires)
+        kept = StoredMessage(replace(stored.message, body=b'"drop"'), stored.expires)
         self.successResultOf(self.store.restore(QUEUE, [kept], NOW))
         self.assertEqual([b'true "q"', b'"drop"'], self.bodies(self.inner))
 
