@@ -395,11 +395,16 @@ def statements() -> Iterator[tuple[str, str]]:
                 yield name, text
 
 
-def plan(connection: sqlite3.Connection, statement: str) -> list[list[str]]:
-    """The steps by which SQLite would run it, those of one loop together."""
+def explain(connection: sqlite3.Connection, statement: str) -> Iterator[Any]:
+    """What SQLite says to a statement that begins with EXPLAIN."""
     names = re.findall(r":(\w+)", statement)
     values = dict.fromkeys(names) if names else [None] * statement.count("?")
-    rows = connection.execute(f"EXPLAIN QUERY PLAN {statement}", values)
+    return connection.execute(statement, values)
+
+
+def plan(connection: sqlite3.Connection, statement: str) -> list[list[str]]:
+    """The steps by which SQLite would run it, those of one loop together."""
+    rows = explain(connection, f"EXPLAIN QUERY PLAN {statement}")
     loops: defaultdict[int, list[str]] = defaultdict(list)
     for _, parent, _, detail in rows:
         loops[parent].append(detail)
@@ -419,7 +424,7 @@ class PlanTests(SynchronousTestCase):
         """The statements of every operation are among those looked at."""
         names = {name for name, _ in statements()}
         self.assertLessEqual(
-            {"PAGE", "BY_POSITION", "CLAIM_ROWS", "RENEW_ROWS", "STATS", "SWEEP_DUE"},
+            {"PAGE", "BY_ID", "CLAIM_ROW", "RENEW_ROWS", "STATS", "SWEEP_DUE"},
             names,
         )
 
@@ -430,6 +435,27 @@ class PlanTests(SynchronousTestCase):
             for loop in plan(self.connection, statement):
                 for step in loop:
                     self.assertIsNone(scan.match(step), f"{name}: {step}")
+
+    def test_no_temporary_tables(self) -> None:
+        """What each post, claim, delete and list runs makes none."""
+        sql = sqlite_statements
+        common = [
+            *(sql.FIND_END, sql.MOVE_END, sql.INSERT_MESSAGE),
+            *(sql.FIND_DUE, sql.PAGE[sql.NONE, sql.NONE], sql.COUNT_DOWN),
+            *(sql.INSERT_CLAIM, sql.CLAIM_ROW, sql.EXTEND_ROW),
+            *(sql.FIND_DESTINATION, sql.HELD, sql.BY_ID, sql.DELETE_ROW),
+            *(sql.PLACES[sql.NONE, sql.NONE], sql.BY_ROW),
+        ]
+        for statement in common:
+            self.assertEqual(set(), self.temporary_tables(statement), statement)
+        self.assertNotEqual(set(), self.temporary_tables(sql.PAGE[sql.DUE, sql.DUE]))
+
+    def temporary_tables(self, statement: str) -> set[str]:
+        """The instructions that make them."""
+        program = explain(self.connection, f"EXPLAIN {statement}")
+        return {code for _, code, *_ in program} & {
+            *("OpenEphemeral", "OpenAutoindex", "SorterOpen")
+        }
 
     def test_only_little_is_sorted(self) -> None:
         """What is sorted is a limited part already, or what no sweep has seen yet."""

@@ -6,7 +6,6 @@ Plain synchronous functions of a connection: one for each method of
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from collections.abc import Collection, Iterable, Sequence
 from itertools import groupby
@@ -35,13 +34,14 @@ from mqsvc.storage.ids import (
 )
 from mqsvc.storage.messages import sqlite_statements as sql
 from mqsvc.storage.messages.sqlite_rows import (
+    Held,
     Row,
     append,
     client_number,
     fetch,
     find,
+    find_due,
     name_of,
-    rowids,
     to_messages,
 )
 from mqsvc.storage.messages.sqlite_schema import CLAIMED, DELAYED, READY
@@ -96,11 +96,15 @@ def page(
     now: int,
 ) -> list[Message]:
     """One page of a selection."""
-    rowid = find(connection, destination)
+    found = find_due(connection, destination, now)
     after = (0, 0) if selection.after is None else parse_id(selection.after)
-    if rowid is None or after is None:
+    if found is None or after is None:
         return []
-    include = (selection.include_delayed, selection.include_claimed)
+    rowid, delayed, claimed = found
+    parts = (
+        sql.ALL if selection.include_delayed else delayed,
+        sql.ALL if selection.include_claimed else claimed,
+    )
     at = {
         "destination": rowid,
         "after": after[0],
@@ -108,15 +112,18 @@ def page(
         "limit": selection.limit,
     }
     if selection.hide_client is None:
-        return to_messages(fetch(connection, sql.PAGE[include], **at))
-    foreign = _foreign(connection, include, at, client_number(selection.hide_client))
-    rows = json.dumps(foreign[: selection.limit])
-    return to_messages(fetch(connection, sql.BY_ROWS, rows=rows))
+        return to_messages(fetch(connection, sql.PAGE[parts], at))
+    foreign = _foreign(connection, parts, at, client_number(selection.hide_client))
+    return [
+        row.message()
+        for each in foreign[: selection.limit]
+        for row in fetch(connection, sql.BY_ROW, (each,))
+    ]
 
 
 def _foreign(
     connection: sqlite3.Connection,
-    include: tuple[bool, bool],
+    parts: tuple[int, int],
     at: dict[str, int],
     client: int,
 ) -> list[int]:
@@ -125,14 +132,14 @@ def _foreign(
     wanted, piece = at["limit"], at["limit"]
     while len(found) < wanted:
         at = {**at, "limit": piece}
-        seen = connection.execute(sql.PLACES[include], at).fetchall()
+        seen = connection.execute(sql.PLACES[parts], at).fetchall()
         found += [row for row, _, _, poster in seen if poster != client]
         if len(seen) < piece:
             break
         _, position, run, poster = seen[-1]
         if poster == client:
             parameters = {**at, "run": run}
-            (run,) = connection.execute(sql.NEXT_RUN[include], parameters).fetchone()
+            (run,) = connection.execute(sql.NEXT_RUN[parts], parameters).fetchone()
             if run is None:
                 break
             position = run - 1
@@ -142,20 +149,9 @@ def _foreign(
     return found
 
 
-def _by_id(
-    connection: sqlite3.Connection, rowid: int, message_ids: Sequence[str], now: int
-) -> list[Row]:
-    """The rows of existing messages, in the order asked for, each once."""
-    wanted = dict.fromkeys(filter(None, map(parse_id, message_ids)))
-    rows = fetch(
-        connection,
-        sql.BY_POSITION,
-        destination=rowid,
-        positions=json.dumps([position for position, _ in wanted]),
-        now=now,
-    )
-    found = {(row.position, row.random): row for row in rows}
-    return [found[key] for key in wanted if key in found]
+def _places(message_ids: Sequence[str]) -> Iterable[tuple[int, int]]:
+    """What well-formed ids stand for, each once."""
+    return dict.fromkeys(filter(None, map(parse_id, message_ids)))
 
 
 def get(
@@ -168,7 +164,11 @@ def get(
     rowid = find(connection, destination)
     if rowid is None:
         return []
-    return to_messages(_by_id(connection, rowid, message_ids, now))
+    return [
+        row.message()
+        for place in _places(message_ids)
+        for row in fetch(connection, sql.BY_ID, (rowid, *place, now))
+    ]
 
 
 def delete(
@@ -182,7 +182,11 @@ def delete(
     rowid = find(connection, destination)
     if rowid is None:
         return
-    rows = _by_id(connection, rowid, message_ids, now)
+    rows = [
+        Held._make(row)
+        for place in _places(message_ids)
+        for row in connection.execute(sql.HELD, (rowid, *place, now))
+    ]
     if claim_ids is not None:
         for row in rows:
             _check_claim(connection, rowid, row, now, claim_ids)
@@ -192,7 +196,7 @@ def delete(
 def _check_claim(
     connection: sqlite3.Connection,
     rowid: int,
-    row: Row,
+    row: Held,
     now: int,
     claim_ids: Collection[str],
 ) -> None:
@@ -217,62 +221,58 @@ def _find_claim(
 ) -> tuple[int, int] | None:
     """The ttl and the start of a live claim."""
     found: tuple[int, int] | None = connection.execute(
-        sql.FIND_CLAIM, {"claim": claim_id, "destination": rowid, "now": now}
+        sql.FIND_CLAIM, (claim_id, rowid, now)
     ).fetchone()
     return found
 
 
-def _remove(connection: sqlite3.Connection, rowid: int, rows: Sequence[Row]) -> None:
+def _remove(
+    connection: sqlite3.Connection, rowid: int, rows: Sequence[Row | Held]
+) -> None:
     if rows:
-        connection.execute(sql.DELETE_ROWS, {"rows": rowids(rows)})
+        connection.executemany(sql.DELETE_ROW, [(row.rowid,) for row in rows])
         _count_off(connection, rowid, rows)
 
 
-def _count_off(connection: sqlite3.Connection, rowid: int, rows: Sequence[Row]) -> None:
+def _count_off(
+    connection: sqlite3.Connection, rowid: int, rows: Sequence[Row | Held]
+) -> None:
     """Take messages off the counters of the destination that they leave."""
     count_down(connection, rowid, len(rows), _claimed_states(rows), sum(_sizes(rows)))
 
 
-def _sizes(rows: Iterable[Row]) -> list[int]:
-    return [len(row.body) for row in rows]
+def _sizes(rows: Iterable[Row | Held]) -> list[int]:
+    return [row.size for row in rows]
 
 
-def _claimed_states(rows: Iterable[Row]) -> int:
-    return sum(row.state == CLAIMED for row in rows)
+def _claimed_states(rows: Iterable[Row | Held]) -> int:
+    return [row.state for row in rows].count(CLAIMED)
 
 
 def count_down(
     connection: sqlite3.Connection, rowid: int, total: int, claimed: int, size: int = 0
 ) -> None:
     """Take so many messages, and bytes of bodies, off those of a destination."""
-    connection.execute(
-        sql.COUNT_DOWN,
-        {"destination": rowid, "total": total, "claimed": claimed, "bytes": size},
-    )
+    connection.execute(sql.COUNT_DOWN, (total, claimed, size, rowid))
 
 
 def _free(
-    connection: sqlite3.Connection, rowid: int, limit: int, now: int
-) -> list[Row]:
-    """The oldest messages that can be handed out."""
-    return fetch(
-        connection,
-        sql.FREE,
-        destination=rowid,
-        after=0,
-        now=now,
-        limit=limit,
-    )
+    connection: sqlite3.Connection, destination: Destination, limit: int, now: int
+) -> tuple[int, list[Row]]:
+    """The oldest messages that can be handed out, and the row id of their owner."""
+    found = find_due(connection, destination, now)
+    if found is None:
+        return 0, []
+    rowid, delayed, claimed = found
+    at = {"destination": rowid, "after": 0, "now": now, "limit": limit}
+    return rowid, fetch(connection, sql.PAGE[delayed, claimed], at)
 
 
 def pop(
     connection: sqlite3.Connection, destination: Destination, limit: int, now: int
 ) -> list[Message]:
     """Take and delete."""
-    rowid = find(connection, destination)
-    if rowid is None:
-        return []
-    rows = _free(connection, rowid, limit, now)
+    rowid, rows = _free(connection, destination, limit, now)
     _remove(connection, rowid, rows)
     return to_messages(rows)
 
@@ -289,21 +289,51 @@ def claim(
     random_bits: RandomBits,
 ) -> Claimed:
     """Lend the oldest free messages, or move them where they are due."""
-    rowid = find(connection, destination)
-    if rowid is None:
-        return Claimed(None)
-    dead, kept = _split(_free(connection, rowid, limit, now), dead_letter)
+    rowid, rows = _free(connection, destination, limit, now)
+    dead, kept = _split(rows, dead_letter)
     if dead and dead_letter is not None:
         _move(connection, rowid, dead, dead_letter, now, random_bits)
     if not kept:
         return Claimed(None, dead_lettered=len(dead))
-    parameters = {"claim": claim_id, "destination": rowid, "ttl": ttl, "now": now}
-    parameters |= _until(now, ttl, grace)
-    connection.execute(sql.INSERT_CLAIM, parameters)
-    connection.execute(sql.CLAIM_ROWS, {**parameters, "rows": rowids(kept)})
+    lent = _lend(connection, rowid, kept, claim_id, ttl, grace, now)
     count_down(connection, rowid, 0, _claimed_states(kept) - len(kept))
-    rows = fetch(connection, sql.BY_CLAIM, claim=claim_id, now=now)
-    return Claimed(Claim(claim_id, ttl, now, tuple(to_messages(rows))), len(dead))
+    return Claimed(Claim(claim_id, ttl, now, lent), len(dead))
+
+
+def _lend(
+    connection: sqlite3.Connection,
+    rowid: int,
+    rows: Sequence[Row],
+    claim_id: str,
+    ttl: int,
+    grace: int,
+    now: int,
+) -> tuple[Message, ...]:
+    """Put messages under a new claim; what they are then."""
+    until = _until(now, ttl, grace)
+    ends, longer = until["ends"], until["extended_ttl"]
+    connection.execute(sql.INSERT_CLAIM, (claim_id, rowid, ttl, now, ends))
+    connection.executemany(
+        sql.CLAIM_ROW,
+        [(ends, claim_id, row.claim_count + 1, row.rowid) for row in rows],
+    )
+    outlasted = [row.rowid for row in rows if row.expires < ends]
+    if outlasted:
+        connection.executemany(
+            sql.EXTEND_ROW,
+            [(longer, until["extended_expires"], each) for each in outlasted],
+        )
+    return tuple(
+        Message(
+            format_id(row.position, row.random),
+            row.body,
+            longer if row.expires < ends else row.ttl,
+            row.created,
+            claim_id,
+            row.claim_count + 1,
+        )
+        for row in rows
+    )
 
 
 def _split(
@@ -369,7 +399,7 @@ def get_claim(
     found = _find_claim(connection, find(connection, destination), claim_id, now)
     if found is None:
         raise ClaimDoesNotExist("The claim does not exist or has ended.")
-    rows = fetch(connection, sql.BY_CLAIM, claim=claim_id, now=now)
+    rows = fetch(connection, sql.BY_CLAIM, {"claim": claim_id, "now": now})
     return Claim(claim_id, *found, tuple(to_messages(rows)))
 
 
@@ -415,17 +445,19 @@ def stats(connection: sqlite3.Connection, destination: Destination, now: int) ->
         return Stats()
     at = {"destination": rowid, "now": now}
     total, claimed = connection.execute(sql.STATS, at).fetchone()
-    oldest = to_messages(fetch(connection, sql.OLDEST, **at))
-    newest = to_messages(fetch(connection, sql.NEWEST, **at))
+    oldest = to_messages(fetch(connection, sql.OLDEST, at))
+    newest = to_messages(fetch(connection, sql.NEWEST, at))
     return Stats(claimed, total - claimed, *oldest, *newest)
 
 
 def clear(connection: sqlite3.Connection, destination: Destination) -> None:
     """Forget a destination; its rows are deleted by later sweeps."""
-    connection.execute(sql.RAISE_FLOOR, name_of(destination))
-    forgotten = connection.execute(sql.FORGET_DESTINATION, name_of(destination))
-    for (rowid,) in forgotten.fetchall():
-        connection.execute(sql.INSERT_CLEARED, {"destination": rowid})
+    found = connection.execute(sql.FIND_END, name_of(destination)).fetchone()
+    if found is not None:
+        rowid, end, *_ = found
+        connection.execute(sql.RAISE_FLOOR, (end,))
+        connection.execute(sql.FORGET_DESTINATION, (rowid,))
+        connection.execute(sql.INSERT_CLEARED, (rowid,))
 
 
 def next_ready(

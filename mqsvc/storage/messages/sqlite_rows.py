@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from mqsvc.messaging.model import Destination, Message
@@ -33,16 +32,31 @@ class Row(NamedTuple):
     claim_count: int
     client: int
 
+    @property
+    def size(self) -> int:
+        """Bytes of its body."""
+        return len(self.body)
+
     def message(self) -> Message:
         """The message as callers see it."""
         return Message(
-            id=format_id(self.position, self.random),
-            body=self.body,
-            ttl=self.ttl,
-            created=self.created,
-            claim_id=self.claim,
-            claim_count=self.claim_count,
+            format_id(self.position, self.random),
+            self.body,
+            self.ttl,
+            self.created,
+            self.claim,
+            self.claim_count,
         )
+
+
+class Held(NamedTuple):
+    """The columns of :data:`sql.HELD`."""
+
+    rowid: int
+    state: int
+    ready_at: int
+    claim: str | None
+    size: int
 
     def claim_at(self, now: int) -> str | None:
         """The live claim it is under."""
@@ -50,7 +64,9 @@ class Row(NamedTuple):
 
 
 def fetch(
-    connection: sqlite3.Connection, statement: str, **parameters: Any
+    connection: sqlite3.Connection,
+    statement: str,
+    parameters: Mapping[str, Any] | Sequence[Any],
 ) -> list[Row]:
     """What a reading statement gives."""
     return [Row._make(row) for row in connection.execute(statement, parameters)]
@@ -61,18 +77,9 @@ def to_messages(rows: Iterable[Row]) -> list[Message]:
     return [row.message() for row in rows]
 
 
-def rowids(rows: Iterable[Row]) -> str:
-    """Row ids as the parameter of a statement."""
-    return json.dumps([row.rowid for row in rows])
-
-
-def name_of(destination: Destination) -> dict[str, str]:
+def name_of(destination: Destination) -> tuple[str, str, str]:
     """A destination as parameters of a statement."""
-    return {
-        "project": destination.project,
-        "kind": destination.kind.value,
-        "name": destination.name,
-    }
+    return destination.project, destination.kind.value, destination.name
 
 
 def client_number(client_id: str) -> int:
@@ -87,6 +94,16 @@ def find(connection: sqlite3.Connection, destination: Destination) -> int | None
     return None if row is None else row[0]
 
 
+def find_due(
+    connection: sqlite3.Connection, destination: Destination, now: int
+) -> tuple[int, int, int] | None:
+    """The row id, and which of the delayed and the claimed messages may be free."""
+    found: tuple[int, int, int] | None = connection.execute(
+        sql.FIND_DUE, (now, now, *name_of(destination))
+    ).fetchone()
+    return found
+
+
 def append(
     connection: sqlite3.Connection,
     destination: Destination,
@@ -99,14 +116,14 @@ def append(
     :param sizes: of the bodies that are coming.
     :param client: who posted all of them, or :data:`NOBODY`.
     """
-    [(rowid, end, run)] = connection.execute(
-        sql.APPEND,
-        {
-            **name_of(destination),
-            "first": first_position(now),
-            "count": len(sizes),
-            "bytes": sum(sizes),
-            "client": client,
-        },
-    ).fetchall()
-    return rowid, range(end - len(sizes), end), run
+    name = name_of(destination)
+    found = connection.execute(sql.FIND_END, name).fetchone()
+    if found is None:
+        connection.execute(sql.BEGIN_DESTINATION, (*name, client, first_position(now)))
+        found = connection.execute(sql.FIND_END, name).fetchone()
+    rowid, start, last_client, run = found
+    end = start + len(sizes)
+    run = run if last_client == client else start
+    values = (end, client, run, len(sizes), sum(sizes), rowid)
+    connection.execute(sql.MOVE_END, values)
+    return rowid, range(start, end), run

@@ -1,8 +1,11 @@
 """The SQL of the embedded message store.
 
-Parameters by name: ``destination`` is a row id, ``now`` a moment in milliseconds,
-``rows`` a JSON array of row ids. Reading statements give the columns of
-:data:`COLUMNS`.
+Parameters by name: ``destination`` is a row id, ``now`` a moment in milliseconds.
+Reading statements give the columns of :data:`COLUMNS`.
+
+What each post, claim, delete and list runs makes no temporary table (nor uses
+RETURNING, which is one): SQLite touches 80 KiB for each of them, which are given back
+to the system and asked for anew at each run, and that costs more than all the rest.
 
 Where the cost depends on it the index is named: SQLite keeps no statistics of a file
 that nobody analyzed, and would guess. A partial index is only considered when its
@@ -14,27 +17,48 @@ from __future__ import annotations
 from mqsvc.storage.messages.sqlite_schema import CLAIMED, DELAYED, READY
 
 COLUMNS = (
-    "rowid, position, random, state, ready_at, expires, body, ttl, created, claim, "
-    "claim_count, client"
+    "messages.rowid, position, random, state, ready_at, expires, body, ttl, created, "
+    "claim, claim_count, client"
 )
 
 FIND_DESTINATION = """
-    SELECT id FROM destinations WHERE project = :project AND kind = :kind
-    AND name = :name
+    SELECT id FROM destinations WHERE project = ? AND kind = ? AND name = ?
 """
 
-# Reserves positions for so many messages of a client; gives the row id, the position
-# after them, and their run.
-APPEND = """
-    INSERT INTO destinations (project, kind, name, next_position, total, claimed,
-        last_client, run, bytes)
-    SELECT :project, :kind, :name, start + :count, :count, 0, :client, start, :bytes
-    FROM (SELECT max(:first, floor) AS start FROM positions) WHERE true
-    ON CONFLICT (project, kind, name) DO UPDATE SET
-        next_position = next_position + :count, total = total + :count,
-        bytes = bytes + :bytes,
-        run = iif(last_client = :client, run, next_position), last_client = :client
-    RETURNING id, next_position, run
+NONE, DUE, ALL = range(3)
+"""Which of the delayed, or of the claimed, messages are meant."""
+
+
+def _is_due(state: int) -> str:
+    """Whether a delay or claim is over that no sweep has seen: NONE or DUE."""
+    return f"""EXISTS (
+        SELECT 1 FROM messages INDEXED BY messages_waiting
+        WHERE destination = destinations.id AND state = {state} AND state <> 0
+        AND ready_at <= ?)
+    """  # noqa: S608 - built from constants of this module only
+
+
+FIND_DUE = f"""
+    SELECT id, {_is_due(DELAYED)}, {_is_due(CLAIMED)}
+    FROM destinations WHERE project = ? AND kind = ? AND name = ?
+"""  # noqa: S608
+
+FIND_END = """
+    SELECT id, next_position, last_client, run FROM destinations
+    WHERE project = ? AND kind = ? AND name = ?
+"""
+
+MOVE_END = """
+    UPDATE destinations SET next_position = ?, last_client = ?, run = ?,
+        total = total + ?, bytes = bytes + ?
+    WHERE id = ?
+"""
+
+BEGIN_DESTINATION = """
+    INSERT INTO destinations (project, kind, name, last_client, next_position, run,
+        total, claimed)
+    SELECT ?, ?, ?, ?, start, start, 0, 0
+    FROM (SELECT max(?, floor) AS start FROM positions)
 """
 
 INSERT_MESSAGE = """
@@ -43,16 +67,16 @@ INSERT_MESSAGE = """
     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, NULL, ?, ?)
 """
 
+_PLACE = "rowid AS place, position, run, client"
 
-def _first(source: str) -> str:
-    """Where the first messages of one stored state are, by position."""
+
+def _first(source: str, columns: str = _PLACE) -> str:
+    """The first messages of one stored state, by position."""
     return f"""
-        SELECT * FROM (
-            SELECT rowid AS place, position, run, client FROM messages {source}
-            AND destination = :destination AND position > :after AND expires > :now
-            ORDER BY position LIMIT :limit
-        )
-    """  # noqa: S608 - built from constants of this module only
+        SELECT {columns} FROM messages {source}
+        AND destination = :destination AND position > :after AND expires > :now
+        ORDER BY position LIMIT :limit
+    """  # noqa: S608
 
 
 def _all_of(state: int) -> str:
@@ -67,78 +91,83 @@ def _due_of(state: int) -> str:
     )
 
 
-def _sources(include_delayed: bool, include_claimed: bool) -> list[str]:
+def _sources(*parts: int) -> list[str]:
     """Where the messages of a selection are."""
-    return [
-        _all_of(READY),
-        _all_of(DELAYED) if include_delayed else _due_of(DELAYED),
-        _all_of(CLAIMED) if include_claimed else _due_of(CLAIMED),
-    ]
+    choices = {
+        state: {NONE: [], DUE: [_due_of(state)], ALL: [_all_of(state)]}
+        for state in (DELAYED, CLAIMED)
+    }
+    delayed, claimed = parts
+    return [_all_of(READY), *choices[DELAYED][delayed], *choices[CLAIMED][claimed]]
 
 
-def _places(*include: bool) -> str:
+def _places(*parts: int) -> str:
     """One page: each stored state brings its first rows, the first of all are kept."""
-    union = " UNION ALL ".join(map(_first, _sources(*include)))
+    pieces = [_first(source) for source in _sources(*parts)]
+    if len(pieces) == 1:
+        return pieces[0]
+    union = " UNION ALL ".join(f"SELECT * FROM ({piece})" for piece in pieces)  # noqa: S608
     return f"{union} ORDER BY position LIMIT :limit"
 
 
-def _next_run(*include: bool) -> str:
+def _page(*parts: int) -> str:
+    if parts == (NONE, NONE):
+        return _first(_all_of(READY), COLUMNS)
+    # Rows are only read when it is known which ones are wanted.
+    return f"""
+        SELECT {COLUMNS} FROM messages
+        WHERE rowid IN (SELECT place FROM ({_places(*parts)})) ORDER BY position
+    """  # noqa: S608
+
+
+def _next_run(*parts: int) -> str:
     union = " UNION ALL ".join(
         f"""
         SELECT min(run) AS run FROM messages {source}
         AND destination = :destination AND run > :run
         """  # noqa: S608
-        for source in _sources(*include)
+        for source in _sources(*parts)
     ).replace("messages_in_order", "messages_by_run")
     return f"SELECT min(run) FROM ({union})"  # noqa: S608
 
 
-_SELECTIONS = [
-    (delayed, claimed) for delayed in (False, True) for claimed in (False, True)
-]
+_SELECTIONS = [(delayed, claimed) for delayed in range(3) for claimed in range(3)]
 
-# Rows are only read when it is known which ones are wanted.
-PAGE = {
-    selection: f"""
-    SELECT {COLUMNS} FROM messages WHERE rowid IN (
-        SELECT place FROM ({_places(*selection)})
-    ) ORDER BY position
-    """  # noqa: S608
-    for selection in _SELECTIONS
-}
-"""By (include_delayed, include_claimed), as the two below."""
+PAGE = {selection: _page(*selection) for selection in _SELECTIONS}
+"""By which of the delayed and which of the claimed ones, as the two below."""
 
 PLACES = {selection: _places(*selection) for selection in _SELECTIONS}
 """Row id, position, run and client; read from indexes alone."""
 
 NEXT_RUN = {selection: _next_run(*selection) for selection in _SELECTIONS}
 
-FREE = PAGE[False, False]
+BY_ROW = f"SELECT {COLUMNS} FROM messages WHERE rowid = ?"  # noqa: S608
 
-BY_ROWS = f"""
-    SELECT {COLUMNS} FROM messages
-    WHERE rowid IN (SELECT value FROM json_each(:rows)) ORDER BY position
-"""  # noqa: S608
 
-BY_POSITION = f"""
-    SELECT {COLUMNS} FROM messages WHERE destination = :destination
-    AND state IN ({READY}, {DELAYED}, {CLAIMED})
-    AND position IN (SELECT value FROM json_each(:positions)) AND expires > :now
-"""  # noqa: S608
+def _by_id(columns: str) -> str:
+    return f"""
+        SELECT {columns} FROM (VALUES ({READY}), ({DELAYED}), ({CLAIMED})) AS states
+        CROSS JOIN messages INDEXED BY messages_in_order
+        ON destination = ? AND state = states.column1 AND position = ? AND random = ?
+        AND expires > ?
+    """  # noqa: S608
+
+
+BY_ID = _by_id(COLUMNS)
+
+HELD = _by_id("messages.rowid, state, ready_at, claim, length(body)")
+"""What is to be known of a message that is deleted; its body is not read."""
 
 BY_CLAIM = f"""
     SELECT {COLUMNS} FROM messages WHERE claim = :claim AND state = {CLAIMED}
     AND expires > :now ORDER BY position
 """  # noqa: S608
 
-DELETE_ROWS = """
-    DELETE FROM messages WHERE rowid IN (SELECT value FROM json_each(:rows))
-"""
+DELETE_ROW = "DELETE FROM messages WHERE rowid = ?"
 
 COUNT_DOWN = """
-    UPDATE destinations SET total = total - :total, claimed = claimed - :claimed,
-        bytes = bytes - :bytes
-    WHERE id = :destination
+    UPDATE destinations SET total = total - ?, claimed = claimed - ?, bytes = bytes - ?
+    WHERE id = ?
 """
 
 STORED_BYTES = """
@@ -152,11 +181,12 @@ _EXTEND = """
     expires = iif(expires < :ends, :extended_expires, expires)
 """
 
-CLAIM_ROWS = f"""
-    UPDATE messages SET state = {CLAIMED}, ready_at = :ends, claim = :claim,
-        claim_count = claim_count + 1, {_EXTEND}
-    WHERE rowid IN (SELECT value FROM json_each(:rows))
+CLAIM_ROW = f"""
+    UPDATE messages SET state = {CLAIMED}, ready_at = ?, claim = ?, claim_count = ?
+    WHERE rowid = ?
 """  # noqa: S608
+
+EXTEND_ROW = "UPDATE messages SET ttl = ?, expires = ? WHERE rowid = ?"
 
 RENEW_ROWS = f"""
     UPDATE messages SET ready_at = :ends, {_EXTEND}
@@ -177,13 +207,11 @@ MOVE_ROW = f"""
 """  # noqa: S608
 
 INSERT_CLAIM = """
-    INSERT INTO claims (id, destination, ttl, created, expires)
-    VALUES (:claim, :destination, :ttl, :now, :ends)
+    INSERT INTO claims (id, destination, ttl, created, expires) VALUES (?, ?, ?, ?, ?)
 """
 
 FIND_CLAIM = """
-    SELECT ttl, created FROM claims
-    WHERE id = :claim AND destination = :destination AND expires > :now
+    SELECT ttl, created FROM claims WHERE id = ? AND destination = ? AND expires > ?
 """
 
 RENEW_CLAIM = """
@@ -234,18 +262,11 @@ NEXT_READY = " UNION ALL ".join(
     for state in (DELAYED, CLAIMED)
 )
 
-RAISE_FLOOR = """
-    UPDATE positions SET floor = max(floor, coalesce((
-        SELECT next_position FROM destinations WHERE project = :project
-        AND kind = :kind AND name = :name), 0))
-"""
+RAISE_FLOOR = "UPDATE positions SET floor = max(floor, ?)"
 
-FORGET_DESTINATION = """
-    DELETE FROM destinations WHERE project = :project AND kind = :kind
-    AND name = :name RETURNING id
-"""
+FORGET_DESTINATION = "DELETE FROM destinations WHERE id = ?"
 
-INSERT_CLEARED = "INSERT INTO cleared VALUES (:destination)"
+INSERT_CLEARED = "INSERT INTO cleared VALUES (?)"
 
 SWEEP_DUE = """
     SELECT rowid, destination, state FROM messages
@@ -253,8 +274,7 @@ SWEEP_DUE = """
 """
 
 MAKE_READY = f"""
-    UPDATE messages SET state = {READY}, ready_at = 0
-    WHERE rowid IN (SELECT value FROM json_each(:rows))
+    UPDATE messages SET state = {READY}, ready_at = 0 WHERE rowid = ?
 """  # noqa: S608
 
 SWEEP_EXPIRED = """

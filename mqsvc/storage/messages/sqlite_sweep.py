@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from collections import Counter
 
@@ -29,8 +28,8 @@ def sweep(connection: sqlite3.Connection, now: int) -> bool:
 def _sweep_due(connection: sqlite3.Connection, at: dict[str, int]) -> int:
     found = connection.execute(sql.SWEEP_DUE, at).fetchall()
     if found:
-        rows = json.dumps([rowid for rowid, _, _ in found])
-        connection.execute(sql.MAKE_READY, {"rows": rows})
+        rows = [(rowid,) for rowid, _, _ in found]
+        connection.executemany(sql.MAKE_READY, rows)
         claimed = Counter(owner for _, owner, state in found if state == CLAIMED)
         for owner, count in claimed.items():
             count_down(connection, owner, 0, count)
@@ -40,8 +39,7 @@ def _sweep_due(connection: sqlite3.Connection, at: dict[str, int]) -> int:
 def _sweep_expired(connection: sqlite3.Connection, at: dict[str, int]) -> int:
     found = connection.execute(sql.SWEEP_EXPIRED, at).fetchall()
     if found:
-        rows = json.dumps([rowid for rowid, *_ in found])
-        connection.execute(sql.DELETE_ROWS, {"rows": rows})
+        connection.executemany(sql.DELETE_ROW, [(rowid,) for rowid, *_ in found])
         claimed = Counter(owner for _, owner, state, _ in found if state == CLAIMED)
         sizes: Counter[int] = Counter()
         for _, owner, _, size in found:
@@ -53,8 +51,7 @@ def _sweep_expired(connection: sqlite3.Connection, at: dict[str, int]) -> int:
 
 def _sweep_cleared(connection: sqlite3.Connection, at: dict[str, int]) -> int:
     found = connection.execute(sql.SWEEP_CLEARED, {"limit": at["limit"]}).fetchall()
-    rows = json.dumps([rowid for (rowid,) in found])
-    connection.execute(sql.DELETE_ROWS, {"rows": rows})
+    connection.executemany(sql.DELETE_ROW, found)
     # A finished destination may have a successor, which is worth another call.
     finished = connection.execute(sql.FINISH_CLEARED).fetchall()
     return SWEEP_SIZE if finished else len(found)

@@ -14,7 +14,7 @@ from mqsvc.storage.messages import sqlite_statements as sql
 from mqsvc.storage.messages.sqlite_rows import NOBODY, Row, append, fetch, find
 from mqsvc.storage.messages.sqlite_schema import DELAYED, READY
 
-EVERYTHING = (True, True)
+EVERYTHING = (sql.ALL, sql.ALL)
 
 
 def stored(
@@ -30,7 +30,7 @@ def stored(
     if rowid is None or marker is None:
         return []
     at = {"destination": rowid, "after": marker[0], "now": now, "limit": limit}
-    rows = fetch(connection, sql.PAGE[EVERYTHING], **at)
+    rows = fetch(connection, sql.PAGE[EVERYTHING], at)
     return [_stored(row, now) for row in rows]
 
 
