@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, Protocol
 
 from twisted.web.iweb import IRequest
 
-from mqsvc.access.identity import Caller
+from mqsvc.access.identity import Caller, Headers
 from mqsvc.messaging.errors import BodyTooLarge, InvalidBody
 from mqsvc.messaging.model import Destination
 from mqsvc.rest.query import Query
 from mqsvc.wire import codec
+from mqsvc.wire.http_head import as_text
+from mqsvc.wire.http_request import LeanRequest
 
 
 class Body(Protocol):
@@ -140,18 +143,19 @@ class Call:
         return _object(self.required_document())
 
 
-def header(request: IRequest, name: str) -> str | None:
-    """A request header as text; of several, the last one.
+def headers_of(request: IRequest) -> Headers:
+    """The headers of a request as texts; of several of a name, the last one."""
+    return (
+        request.head.text
+        if isinstance(request, LeanRequest)
+        else partial(header, request)
+    )
 
-    UTF-8, or else the Latin-1 that older clients send.
-    """
+
+def header(request: IRequest, name: str) -> str | None:
+    """One header of a request as text; of several, the last one."""
     value: bytes | None = request.getHeader(name.encode())
-    if value is None:
-        return None
-    try:
-        return value.decode()
-    except UnicodeDecodeError:
-        return value.decode("latin-1")
+    return None if value is None else as_text(value)
 
 
 def path_of(destination: Destination) -> str:

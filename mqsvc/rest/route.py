@@ -28,7 +28,7 @@ from mqsvc.messaging.errors import (
 )
 from mqsvc.messaging.model import Destination, Kind
 from mqsvc.rest.answer import Answer, request_id, write
-from mqsvc.rest.call import Call, header
+from mqsvc.rest.call import Call, headers_of
 from mqsvc.rest.problems import JSON, accepts, answer_of, unexpected
 
 Handler = Callable[[Call], Awaitable[Answer]]
@@ -106,7 +106,7 @@ class Entrance:
 
     async def _unknown(self, request: IRequest) -> Answer:
         # Who may not come in does not learn which paths there are.
-        await self.guard.gate.authenticate(partial(header, request))
+        await self.guard.gate.authenticate(headers_of(request))
         raise UnknownRoute
 
     async def _shown(self, request: IRequest, answering: Awaitable[Answer]) -> bytes:
@@ -132,7 +132,7 @@ class Entrance:
             _check_media_types(request)
             call = Call(request, None, None, arguments)
             return await route.entry(method).handler(call)
-        headers = partial(header, request)
+        headers = headers_of(request)
         identity = await self.guard.gate.authenticate(headers)
         call = self._check(route, request, method, arguments, headers, identity)
         entry = route.entry(method)

@@ -40,21 +40,14 @@ class Head:
     :ivar path: of these, the path.
     :ivar fields: the headers in their order, their names in small letters.
     :ivar known: by name, the last value of each header.
+    :ivar texts: of these, as text, those that were asked for.
     :ivar persists: whether the client would send further requests.
     :ivar length: bytes of the body; unknown when it comes in chunks.
     """
 
     __slots__ = (
-        *(
-            "fields",
-            "is_1_1",
-            "known",
-            "length",
-            "method",
-            "path",
-            "persists",
-            "target",
-        ),
+        *("fields", "is_1_1", "known", "length"),
+        *("method", "path", "persists", "target", "texts"),
     )
 
     def __init__(self, raw: bytes, limits: HTTPLimits) -> None:
@@ -76,6 +69,7 @@ class Head:
         if len(self.known) != len(self.fields):
             self._join_repeated()
         self._check_host()
+        self.texts: dict[str, str | None] = {}
         self.path = self.target.partition(b"?")[0]
         self.length = self._find_length()
         self.persists = self._find_persists()
@@ -93,6 +87,18 @@ class Head:
             and self.is_1_1
             and expectation.lower() == b"100-continue"
         )
+
+    def text(self, name: str) -> str | None:
+        """The last value of a header, see :func:`as_text`.
+
+        :param name: one of few, since answers are kept.
+        """
+        try:
+            return self.texts[name]
+        except KeyError:
+            value = self.known.get(name.lower().encode())
+            text = self.texts[name] = None if value is None else as_text(value)
+            return text
 
     def _join_repeated(self) -> None:
         names = [name for name, _ in self.fields]
@@ -151,6 +157,14 @@ class Head:
         if b"close" in tokens:
             return False
         return self.is_1_1 or b"keep-alive" in tokens
+
+
+def as_text(value: bytes) -> str:
+    """The value of a header: UTF-8, or else the Latin-1 that older clients send."""
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return value.decode("latin-1")
 
 
 @lru_cache(maxsize=64)

@@ -63,6 +63,7 @@ class Lazy(Generic[T]):
 class LeanRequest(Request):
     """One request and its answer.
 
+    :ivar head: as it came.
     :ivar content: the body, a file in memory that also knows its ``size``.
     """
 
@@ -80,7 +81,7 @@ class LeanRequest(Request):
         self.method = head.method
         self.uri, self.path = head.target, head.path
         self.clientproto = b"HTTP/1.1" if head.is_1_1 else b"HTTP/1.0"
-        self._head = head
+        self.head = head
         self._known: dict[bytes, bytes] | None = head.known
         self.responseHeaders = AnswerHeaders()
         self.cookies: list[bytes] = []
@@ -110,7 +111,7 @@ class LeanRequest(Request):
     def requestHeaders(self) -> Headers:
         """All headers; from now on these are what is looked at."""
         headers = Headers()
-        for name, value in self._head.fields:
+        for name, value in self.head.fields:
             headers.addRawHeader(name, value)
         self._known = None
         return headers
@@ -229,7 +230,7 @@ class LeanRequest(Request):
         if not self.startedWriting:
             length = self._declared_length()
             # To HEAD a length is said when it is known, and none otherwise.
-            is_known = length is not None or self._head.method == b"HEAD"
+            is_known = length is not None or self.head.method == b"HEAD"
             self._start(b"", length if is_known else 0)
         self._end(channel)
         self.finished = 1
@@ -296,12 +297,12 @@ class LeanRequest(Request):
         self.startedWriting = 1
         if self.etag is not None or self.lastModified is not None or self.cookies:
             self._set_late_headers()
-        if self._head.method == b"HEAD" or self.code in _WITHOUT_BODY:
+        if self.head.method == b"HEAD" or self.code in _WITHOUT_BODY:
             self._start_without_body(length, len(data))
         elif length is not None:
             self._left = length - len(data)
             self._write_head(data, b"Content-Length: %d\r\n" % length)
-        elif self._head.is_1_1:
+        elif self.head.is_1_1:
             self.chunked = 1
             first = _chunk(data) if data else b""
             self._write_head(first, b"Transfer-Encoding: chunked\r\n")
@@ -367,7 +368,7 @@ class LeanRequest(Request):
                 parts.append(b"Connection: upgrade\r\n")
         if not channel.persists:
             parts.append(b"Connection: close\r\n")
-        elif not self._head.is_1_1:
+        elif not self.head.is_1_1:
             parts.append(b"Connection: keep-alive\r\n")
         parts.append(b"\r\n")
         parts.append(data)
