@@ -1,7 +1,8 @@
 """Statements on subscriptions; each runs in a transaction.
 
-A row whose time is over may still be there. Readers pass it by, and whoever wants
-its place removes it; :func:`sweep` removes the rest.
+A row whose time is over, or whose lease is, may still be there. Readers pass it by, and
+whoever wants its place removes it; :func:`sweep` removes those whose time is over, and
+:mod:`.sql_leases` the others.
 """
 
 from __future__ import annotations
@@ -9,11 +10,12 @@ from __future__ import annotations
 from hashlib import sha256
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, select, tuple_
+from sqlalchemy import ColumnElement, Connection, Row, Select, and_, select, tuple_
 
 from mqsvc.messaging.errors import Conflict, SubscriptionDoesNotExist
 from mqsvc.messaging.model import Destination, Kind, Subscription
 from mqsvc.storage.management.json_text import from_text, to_text
+from mqsvc.storage.management.sql_leases import is_held
 from mqsvc.storage.management.sql_schema import belongs_to, key_of, subscriptions
 
 MAX_SWEPT = 500
@@ -135,8 +137,12 @@ def sweep(connection: Connection, now: int) -> bool:
 
 def _live(destination: Destination, now: int) -> Select[Any]:
     return select(subscriptions).where(
-        belongs_to(subscriptions, destination), subscriptions.c.expires > now
+        belongs_to(subscriptions, destination), _is_live(now)
     )
+
+
+def _is_live(now: int) -> ColumnElement[bool]:
+    return and_(subscriptions.c.expires > now, is_held(now))
 
 
 def _of_subscriber(
@@ -150,14 +156,14 @@ def _of_subscriber(
 
 
 def _make_room(connection: Connection, coming: Subscription, now: int) -> None:
-    """Delete what expired and has the subscriber or the id of what is to come."""
+    """Delete what is over and has the subscriber or the id of what is to come."""
     in_the_way = (subscriptions.c.id == coming.id) | (
         subscriptions.c.subscriber_digest == _digest(coming.subscriber)
     )
     connection.execute(
         subscriptions.delete()
         .where(belongs_to(subscriptions, coming.destination))
-        .where(subscriptions.c.expires <= now, in_the_way)
+        .where(~_is_live(now), in_the_way)
     )
 
 
@@ -174,6 +180,7 @@ def _values(subscription: Subscription) -> dict[str, Any]:
         "expires": subscription.expires,
         "options": to_text(subscription.options),
         "confirmed": subscription.confirmed,
+        "lease": subscription.lease,
     }
 
 
@@ -186,4 +193,5 @@ def _subscription(row: Row[Any]) -> Subscription:
         created=row.created,
         options=from_text(row.options),
         confirmed=row.confirmed,
+        lease=row.lease,
     )
