@@ -202,7 +202,12 @@ class RootTestCase(TestCase):
         """Settings with a data directory of the test's own."""
         self.data_dir = os.path.abspath(self.mktemp())
         return load(
-            path, {}, [f"data_dir={self.data_dir}", f"http={LOOPBACK}", *overrides]
+            path,
+            {},
+            [
+                *(f"data_dir={self.data_dir}", f"http={LOOPBACK}", "websocket="),
+                *overrides,
+            ],
         )
 
     def started(self, root: Root) -> Root:
@@ -584,7 +589,8 @@ class ProcessTests(TestCase):
 
     def options(self, *words: str) -> tuple[str, ...]:
         """Options for a free port and a data directory of the test's own."""
-        return ("--data-dir", self.data_dir, "--http", LOOPBACK, *words)
+        endpoints = ("--http", LOOPBACK, "--websocket", "")
+        return ("--data-dir", self.data_dir, *endpoints, *words)
 
     async def test_unknown_option(self) -> None:
         """An option that nobody knows ends it with one line and status 1."""

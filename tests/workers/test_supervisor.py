@@ -35,7 +35,7 @@ class SupervisorTestCase(TestCase):
         """Settings for two workers."""
         self.data_dir = os.path.abspath(self.mktemp())
         first = [f"data_dir={self.data_dir}", f"http={LOOPBACK}", "workers=2"]
-        return load(None, {}, [*first, *overrides])
+        return load(None, {}, [*first, "websocket=", *overrides])
 
 
 class RefusalTests(SupervisorTestCase):
