@@ -218,7 +218,7 @@ class Listener(Service):
         super().startService()
 
     async def _stop(self) -> None:
-        port, self._port = self._port, None
+        port, self._port, self._was_tried = self._port, None, False
         if port is None:
             return
         await maybeDeferred(port.stopListening)
