@@ -87,7 +87,7 @@ class Options(usage.Options):
         self._overrides.append(f"--http={endpoint}")
 
     def opt_websocket(self, endpoint: str) -> None:
-        """A port for the WebSocket API alone, as tcp:9000:interface=127.0.0.1."""
+        """A port for the WebSocket API alone; by default 9000 here, if it is free."""
         self._overrides.append(f"--websocket={endpoint}")
 
     def opt_workers(self, number: str) -> None:
