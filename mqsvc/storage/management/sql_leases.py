@@ -6,7 +6,14 @@ then its subscriptions are deleted in pieces, and at last the lease itself.
 
 from __future__ import annotations
 
-from sqlalchemy import ColumnElement, Connection, or_, select, tuple_
+from sqlalchemy import (
+    BindParameter,
+    ColumnElement,
+    Connection,
+    or_,
+    select,
+    tuple_,
+)
 
 from mqsvc.storage.interfaces import LEFT_ALONE
 from mqsvc.storage.management.sql_schema import leases, subscriptions
@@ -38,7 +45,7 @@ def end(connection: Connection, lease: str) -> None:
     connection.execute(change)
 
 
-def is_held(now: int) -> ColumnElement[bool]:
+def is_held(now: int | BindParameter[int]) -> ColumnElement[bool]:
     """The condition that a subscription needs no lease, or has one."""
     lease = subscriptions.c.lease
     held = select(leases.c.id).where(leases.c.until > now)

@@ -10,13 +10,26 @@ from __future__ import annotations
 from hashlib import sha256
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, and_, select, tuple_
+from sqlalchemy import (
+    BindParameter,
+    ColumnElement,
+    Connection,
+    Row,
+    Select,
+    and_,
+    bindparam,
+    select,
+    tuple_,
+)
 
 from mqsvc.messaging.errors import Conflict, SubscriptionDoesNotExist
 from mqsvc.messaging.model import Destination, Kind, Subscription
 from mqsvc.storage.management.json_text import from_text, to_text
 from mqsvc.storage.management.sql_leases import is_held
 from mqsvc.storage.management.sql_schema import belongs_to, key_of, subscriptions
+
+DESTINATION = ("project", "kind", "name")
+"""The columns that name a destination."""
 
 MAX_SWEPT = 500
 """Subscriptions that one sweep removes at most."""
@@ -48,10 +61,9 @@ def get(
     :param for_update: keep others from changing it until the transaction ends.
     :raise SubscriptionDoesNotExist: there is none.
     """
-    query = _live(destination, now).where(subscriptions.c.id == subscription_id)
-    if for_update:
-        query = query.with_for_update()
-    row = connection.execute(query).first()
+    query = _ONE.with_for_update() if for_update else _ONE
+    values = key_of(destination) | {"id": subscription_id, "now": now}
+    row = connection.execute(query, values).first()
     if row is None:
         raise SubscriptionDoesNotExist(
             f"Subscription {subscription_id} of {destination.kind.value} "
@@ -64,13 +76,8 @@ def page(
     connection: Connection, destination: Destination, limit: int, after: str, now: int
 ) -> list[Subscription]:
     """Read the first live subscriptions behind an id."""
-    query = (
-        _live(destination, now)
-        .where(subscriptions.c.id > after)
-        .order_by(subscriptions.c.id)
-        .limit(limit)
-    )
-    return [_subscription(row) for row in connection.execute(query)]
+    values = key_of(destination) | {"after": after, "most": limit, "now": now}
+    return [_subscription(row) for row in connection.execute(_PAGE, values)]
 
 
 def update(
@@ -135,23 +142,35 @@ def sweep(connection: Connection, now: int) -> bool:
     return len(keys) == MAX_SWEPT
 
 
-def _live(destination: Destination, now: int) -> Select[Any]:
+def _is_live(now: int | BindParameter[int]) -> ColumnElement[bool]:
+    return and_(subscriptions.c.expires > now, is_held(now))
+
+
+def _live(condition: ColumnElement[bool]) -> Select[Any]:
+    """A query of live subscriptions of a destination, to be run with values."""
     return select(subscriptions).where(
-        belongs_to(subscriptions, destination), _is_live(now)
+        *(subscriptions.c[name] == bindparam(name) for name in DESTINATION),
+        _is_live(bindparam("now")),
+        condition,
     )
 
 
-def _is_live(now: int) -> ColumnElement[bool]:
-    return and_(subscriptions.c.expires > now, is_held(now))
+# To make a query takes as long as to run it, so they are made once.
+_ONE = _live(subscriptions.c.id == bindparam("id"))
+_OF_SUBSCRIBER = _live(subscriptions.c.subscriber_digest == bindparam("digest"))
+_PAGE = (
+    _live(subscriptions.c.id > bindparam("after"))
+    .order_by(subscriptions.c.id)
+    .limit(bindparam("most"))
+)
 
 
 def _of_subscriber(
     connection: Connection, wanted: Subscription, now: int
 ) -> Subscription | None:
-    query = _live(wanted.destination, now).where(
-        subscriptions.c.subscriber_digest == _digest(wanted.subscriber)
-    )
-    row = connection.execute(query).first()
+    values = {"digest": _digest(wanted.subscriber), "now": now}
+    values |= key_of(wanted.destination)
+    row = connection.execute(_OF_SUBSCRIBER, values).first()
     return None if row is None else _subscription(row)
 
 
