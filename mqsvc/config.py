@@ -49,6 +49,9 @@ SERVICE_VARIABLES = ("MQSVC_SERVICE_", "MQSVC_PORT")
 FREE = "stages"
 """The group of tables whose options are declared elsewhere; only a file has them."""
 
+IF_FREE = "if-free:"
+"""Before the endpoint of ``websocket``: start without that port if it is taken."""
+
 NOT_GREATER = (
     ("transport.default_message_ttl", "transport.max_message_ttl"),
     ("transport.default_message_delay", "transport.max_message_delay"),
@@ -121,7 +124,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     pooling: bool = False
     record_cache_time: Annotated[int, Meta(ge=0)] = 5
     token_file: str = ""
-    websocket: str = ""
+    websocket: str = f"{IF_FREE}tcp:9000:interface=127.0.0.1"
     websocket_on_http: bool = True
     workers: Annotated[int, Meta(ge=1)] = 1
     transport: Limits = field(default_factory=Limits)
@@ -136,6 +139,16 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     cors: CORSOptions = field(default_factory=CORSOptions)
     quotas: QuotaLimits = field(default_factory=QuotaLimits)
     stages: FreeTables = field(default_factory=FreeTables)
+
+    @property
+    def websocket_endpoint(self) -> str:
+        """Where the WebSocket API has a port of its own; empty where it has none."""
+        return self.websocket.removeprefix(IF_FREE)
+
+    @property
+    def needs_websocket_port(self) -> bool:
+        """Whether the service does not start without that port."""
+        return not self.websocket.startswith(IF_FREE)
 
 
 @frozen

@@ -217,7 +217,7 @@ def _has_local_clients_only(settings: Settings) -> bool:
 
     Addresses for clients tell of others: they come through a proxy on the machine.
     """
-    endpoints = filter(None, (settings.http, settings.websocket))
+    endpoints = filter(None, (settings.http, settings.websocket_endpoint))
     options = settings.notification
     is_published = options.public_url or options.public_websocket_url
     return not is_published and all(map(is_on_this_machine, endpoints))

@@ -131,6 +131,8 @@ class Listener(Service):
     :param in_flight: how many requests are not answered yet.
     :param clock: bounds the wait for them when stopping.
     :param stays_here: whether other machines must not be able to connect.
+    :param is_needed: whether the process cannot start without it.
+    :ivar serves: the protocol, for people.
     """
 
     def __init__(
@@ -142,7 +144,12 @@ class Listener(Service):
         clock: IReactorTime,
         *,
         stays_here: bool,
+        is_needed: bool = True,
+        serves: str = "HTTP",
     ) -> None:
+        self.serves = serves
+        self._is_needed = is_needed
+        self._was_tried = False
         self._description = description
         self._endpoint = endpoint
         self._factory = factory
@@ -150,6 +157,11 @@ class Listener(Service):
         self._clock = clock
         self._stays_here = stays_here
         self._port: IListeningPort | None = None
+
+    @property
+    def is_bound(self) -> bool:
+        """Whether it takes connections; one that is not needed may not."""
+        return self._port is not None
 
     @property
     def port(self) -> IListeningPort:
@@ -166,19 +178,18 @@ class Listener(Service):
     def privilegedStartService(self) -> None:
         """Bind, while the process may still bind low ports.
 
-        :raise StartFailure: the endpoint cannot be bound, or is open to others than it
-            may be; said on stderr and logged.
+        :raise StartFailure: the endpoint is needed and cannot be bound, or is open to
+            others than it may be; said on stderr and logged.
         """
         super().privilegedStartService()
+        self._was_tried = True
         bound: list[IListeningPort] = []
         failed: list[Failure] = []
         self._endpoint.listen(self._factory).addCallbacks(bound.append, failed.append)
         if not bound:
             reason = failed[0].value if failed else "it does not listen at once"
-            raise _start_failure(
-                f"cannot listen on {self._description}: {_plain(reason)}; free it, or "
-                "choose another endpoint"
-            )
+            self._do_without(_plain(reason))
+            return
         self._port = bound[0]
         make_prompt(self._port)
         if self._stays_here and not _is_local(self._port.getHost()):
@@ -191,14 +202,25 @@ class Listener(Service):
                 "allow_anonymous = true"
             )
 
+    def _do_without(self, reason: str) -> None:
+        problem = f"cannot listen on {self._description}: {reason}"
+        if self._is_needed:
+            raise _start_failure(f"{problem}; free it, or choose another endpoint")
+        log.warn(
+            "{problem}; started without this port for {serves}: free it, or choose "
+            "another endpoint",
+            problem=problem,
+            serves=self.serves,
+        )
+
     def startService(self) -> None:
-        """Bind, if that was not done before."""
-        if self._port is None:
+        """Bind, if that was not tried before."""
+        if not self._was_tried:
             self.privilegedStartService()
         super().startService()
 
     async def _stop(self) -> None:
-        port, self._port = self._port, None
+        port, self._port, self._was_tried = self._port, None, False
         if port is None:
             return
         await maybeDeferred(port.stopListening)
@@ -257,17 +279,17 @@ class Root(Ordered):
 
     @property
     def addresses(self) -> list[IAddress]:
-        """Where HTTP is served, known once it is started."""
-        return [listener.address for listener in self._listeners]
+        """Where it is served, HTTP first; known once it is started."""
+        return [listener.address for listener in self._listeners if listener.is_bound]
 
     def startService(self) -> None:
         """Start everything, and say in the log what runs where."""
         raise_file_limit()
         super().startService()
         log.info(
-            "mqsvc {version}: HTTP on {addresses}, data in {directory}",
+            "mqsvc {version}: {served}, data in {directory}",
             version=__version__,
-            addresses=", ".join(map(shown, self.addresses)),
+            served=served_by(self._listeners),
             directory=self._directory.path,
         )
         self.started.callback(None)
@@ -325,6 +347,12 @@ def shown(address: IAddress) -> str:
         case IPv6Address(host=host, port=port):
             return f"[{host}]:{port}"
     return str(address)
+
+
+def served_by(listeners: Iterable[Listener]) -> str:
+    """What is served where, as people write it."""
+    bound = filter(lambda each: each.is_bound, listeners)
+    return ", ".join(f"{each.serves} on {shown(each.address)}" for each in bound)
 
 
 def is_on_this_machine(description: str) -> bool:

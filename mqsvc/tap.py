@@ -6,12 +6,13 @@ import gc
 import os
 import sys
 from collections.abc import Sequence
+from random import SystemRandom
 from typing import TYPE_CHECKING, Any
 
 from attrs import frozen
 from msgspec import structs
 from twisted.application.service import IService
-from twisted.internet.interfaces import IReactorTime, IStreamServerEndpoint
+from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python import usage
 
@@ -23,6 +24,7 @@ from mqsvc.bus import Bus
 from mqsvc.clock import milliseconds
 from mqsvc.config import ConfigError, Settings, load
 from mqsvc.links.opening import make_bus
+from mqsvc.messaging.lease import Lease
 from mqsvc.messaging.operations import Operations
 from mqsvc.notification.forwarding import Forwarding
 from mqsvc.notifying import Notifying, make_notifying
@@ -85,7 +87,7 @@ class Options(usage.Options):
         self._overrides.append(f"--http={endpoint}")
 
     def opt_websocket(self, endpoint: str) -> None:
-        """A port for the WebSocket API alone, as tcp:9000:interface=127.0.0.1."""
+        """A port for the WebSocket API alone; by default 9000 here, if it is free."""
         self._overrides.append(f"--websocket={endpoint}")
 
     def opt_workers(self, number: str) -> None:
@@ -210,7 +212,8 @@ def make_root(
         enable_checksum=settings.enable_checksum,
         has_websocket=is_ours and settings.websocket_on_http,
     )
-    websocket = _websocket(settings, operations, guard, reactor, clock)
+    lease = _lease(settings, backends, clock)
+    websocket = _websocket(settings, operations, lease, guard, reactor, clock)
     upgrades = upgrades_to(websocket) if settings.websocket_on_http else {}
     server = APIServer(api, clock, upgrades) if is_ours else CountingSite(api)
     listeners = [
@@ -221,26 +224,36 @@ def make_root(
             stays_here=_stays_here(settings),
         )
     ]
-    if settings.websocket:
-        endpoint = means.endpoint(reactor, "websocket", settings.websocket)
-        listeners.append(_own_port(settings, endpoint, websocket, clock))
+    if settings.websocket_endpoint:
+        listeners.append(_own_port(settings, means, websocket, reactor, clock))
     both = (backends.management, messages)
     running = (*connected.services, Sweeper(both, clock), notifying.dispatcher)
-    services = [*both, *running, *operations.services, *gated.services]
+    services = [*both, *running, *operations.services, lease, *gated.services]
     return Root(means.directory, services, listeners)
 
 
 def _own_port(
     settings: Settings,
-    endpoint: IStreamServerEndpoint,
+    means: Means,
     websocket: WebSocketFactory,
+    reactor: Any,
     clock: IReactorTime,
 ) -> Listener:
     """What takes connections for nothing but WebSocket."""
+    description = settings.websocket_endpoint
+    endpoint = means.endpoint(reactor, "websocket", description)
     return Listener(
-        *(settings.websocket, endpoint, websocket, websocket.in_flight, clock),
+        *(description, endpoint, websocket, websocket.in_flight, clock),
         stays_here=_stays_here(settings),
+        is_needed=settings.needs_websocket_port,
+        serves="WebSocket",
     )
+
+
+def _lease(settings: Settings, backends: Backends, clock: IReactorTime) -> Lease:
+    """What tells others that the connections of this process are there."""
+    seconds, random_bits = settings.websocket_limits.lease_time, SystemRandom()
+    return Lease(backends.management, clock, seconds, random_bits.getrandbits)
 
 
 def _stays_here(settings: Settings) -> bool:
@@ -250,6 +263,7 @@ def _stays_here(settings: Settings) -> bool:
 def _websocket(
     settings: Settings,
     operations: Operations,
+    lease: Lease,
     guard: Guard,
     reactor: Any,
     clock: IReactorTime,
@@ -264,6 +278,7 @@ def _websocket(
         operations=operations,
         administration=operations.administration if has_administration else None,
         bus=operations.bus,
+        lease=lease,
         guard=guard,
         limits=settings.transport,
         home=home_document(settings.admin_mode, settings.pooling),

@@ -87,6 +87,8 @@ class LiveServer:
                     *(sys.executable, str(TWISTD), "--pidfile=", "--nodaemon"),
                     *("mqsvc", "--data-dir", str(self.directory / "data")),
                     *("--http", f"tcp:{self.port}:interface=127.0.0.1"),
+                    # Servers side by side leave each other the port of the default.
+                    *("--websocket", ""),
                     *self._arguments,
                 ],
                 env=_environment(),

@@ -66,6 +66,23 @@ class ConfigTestCase(SynchronousTestCase):
         return str(error)
 
 
+class WebSocketPortTests(ConfigTestCase):
+    """The port for WebSocket alone."""
+
+    def test_port(self) -> None:
+        """By default it is opened if it is free; what is chosen must be; or none is."""
+        local = "tcp:9000:interface=127.0.0.1"
+        for overrides, endpoint, is_needed in (
+            ([], local, False),
+            ([f"websocket=if-free:{local}"], local, False),
+            ([f"websocket={local}"], local, True),
+            (["websocket="], "", True),
+        ):
+            loaded = load(None, {}, overrides)
+            self.assertEqual(endpoint, loaded.websocket_endpoint)
+            self.assertEqual(is_needed, loaded.needs_websocket_port)
+
+
 class SourceTests(ConfigTestCase):
     """Where values come from."""
 

@@ -20,14 +20,14 @@ from uuid import uuid4
 import treq
 from twisted.application.service import IServiceMaker
 from twisted.internet import reactor
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.endpoints import clientFromString, connectProtocol
 from twisted.internet.error import ProcessDone, ProcessTerminated
-from twisted.internet.protocol import ProcessProtocol, Protocol
+from twisted.internet.protocol import ProcessProtocol, Protocol, ServerFactory
 from twisted.internet.task import Clock
 from twisted.internet.threads import deferToThread
 from twisted.internet.utils import getProcessOutputAndValue
-from twisted.logger import capturedLogs, formatEvent
+from twisted.logger import LogLevel, capturedLogs, formatEvent
 from twisted.plugin import getPlugins
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase, TestCase
@@ -36,7 +36,7 @@ from twisted.web.client import Agent, HTTPConnectionPool, readBody
 from mqsvc import __version__
 from mqsvc.bus.board import Board, Place
 from mqsvc.config import ConfigError, Settings, load
-from mqsvc.service import DataDirectory, Root
+from mqsvc.service import DataDirectory, Listener, Root, StartFailure
 from mqsvc.storage.errors import StoreOpenError
 from mqsvc.storage.open import open_stores
 from mqsvc.tap import (
@@ -202,7 +202,12 @@ class RootTestCase(TestCase):
         """Settings with a data directory of the test's own."""
         self.data_dir = os.path.abspath(self.mktemp())
         return load(
-            path, {}, [f"data_dir={self.data_dir}", f"http={LOOPBACK}", *overrides]
+            path,
+            {},
+            [
+                *(f"data_dir={self.data_dir}", f"http={LOOPBACK}", "websocket="),
+                *overrides,
+            ],
         )
 
     def started(self, root: Root) -> Root:
@@ -310,6 +315,62 @@ class RootTests(RootTestCase):
         await root.started
         self.assertEqual(2, len(root.addresses))
         self.assertIn(b" 101 ", await self.greeted(f"unix:{path}", "/"))
+
+    async def test_websocket_port_is_free(self) -> None:
+        """As by default, the WebSocket API has a port of its own that is free."""
+        with capturedLogs() as events:
+            wanted = self.settings(f"websocket=if-free:{LOOPBACK}")
+            root = self.started(make_root(wanted, reactor))
+            await root.started
+        http, websocket = (address.port for address in root.addresses)
+        self.assertIn(b" 101 ", await self.greeted(f"tcp:127.0.0.1:{websocket}", "/"))
+        said = f"HTTP on 127.0.0.1:{http}, WebSocket on 127.0.0.1:{websocket}, data in"
+        self.assertIn(said, "\n".join(map(formatEvent, events)))
+
+    def taken_port(self) -> str:
+        """An endpoint that somebody else has."""
+        other = reactor.listenTCP(0, ServerFactory(), interface="127.0.0.1")
+        self.addCleanup(other.stopListening)
+        return f"tcp:{other.getHost().port}:interface=127.0.0.1"
+
+    async def test_websocket_port_is_taken(self) -> None:
+        """The service starts without a port that it does not need, and says so once."""
+        taken = self.taken_port()
+        with capturedLogs() as events:
+            wanted = self.settings(f"websocket=if-free:{taken}")
+            root = self.started(make_root(wanted, reactor))
+            await root.started
+        (address,) = root.addresses
+        endpoint = f"tcp:127.0.0.1:{address.port}"
+        self.assertIn(b" 101 ", await self.greeted(endpoint, "/v2/ws"))
+        warnings = [event for event in events if event["log_level"] is LogLevel.warn]
+        (line,) = map(formatEvent, warnings)
+        self.assertIn(f"cannot listen on {taken}: Address already in use", line)
+        self.assertIn("started without this port for WebSocket", line)
+
+    async def unbind(self, root: Root) -> None:
+        """Free what a root has that was not started."""
+        for each in root:
+            if isinstance(each, DataDirectory | Listener):
+                await maybeDeferred(each.stopService)
+
+    def test_websocket_port_is_needed(self) -> None:
+        """An endpoint that the operator chose ends the start when it is taken."""
+        taken = self.taken_port()
+        root = make_root(self.settings(f"websocket={taken}"), reactor)
+        self.addCleanup(self.unbind, root)
+        self.patch(sys, "__stderr__", StringIO())
+        failure = self.assertRaises(StartFailure, root.privilegedStartService)
+        self.assertIn(f"cannot listen on {taken}", str(failure))
+
+    def test_websocket_port_is_open(self) -> None:
+        """Nothing is opened for other machines only because it is free."""
+        wanted = self.settings("websocket=if-free:tcp:0:interface=0.0.0.0")
+        root = make_root(wanted, reactor)
+        self.addCleanup(self.unbind, root)
+        self.patch(sys, "__stderr__", StringIO())
+        failure = self.assertRaises(StartFailure, root.privilegedStartService)
+        self.assertIn("can be reached from other machines", str(failure))
 
     async def greeted(self, endpoint: str, path: str) -> bytes:
         """What a server answers to who asks it to speak WebSocket."""
@@ -584,7 +645,8 @@ class ProcessTests(TestCase):
 
     def options(self, *words: str) -> tuple[str, ...]:
         """Options for a free port and a data directory of the test's own."""
-        return ("--data-dir", self.data_dir, "--http", LOOPBACK, *words)
+        endpoints = ("--http", LOOPBACK, "--websocket", "")
+        return ("--data-dir", self.data_dir, *endpoints, *words)
 
     async def test_unknown_option(self) -> None:
         """An option that nobody knows ends it with one line and status 1."""

@@ -21,6 +21,7 @@ from mqsvc.commands.lines import (
     line_of_record,
 )
 from mqsvc.commands.progress import Advance
+from mqsvc.messaging.audience import CONNECTION
 from mqsvc.messaging.model import NAMEABLE, Destination, Kind, Record
 from mqsvc.storage.interfaces import IManagementStore
 from mqsvc.wiring import Backends
@@ -147,7 +148,9 @@ class Exporter:
             lambda subscription: subscription.id,
             "",
         ):
-            await self._lines(map(SubscriptionLine.of, page))
+            # Where it goes to there are no connections of this server.
+            kept = [each for each in page if not each.subscriber.startswith(CONNECTION)]
+            await self._lines(map(SubscriptionLine.of, kept))
 
     async def _messages(self, destination: Destination) -> None:
         messages = self._stores.messages

@@ -19,6 +19,7 @@ from mqsvc.commands.lines import (
 )
 from mqsvc.commands.progress import Advance
 from mqsvc.commands.reading import Entry
+from mqsvc.messaging.audience import CONNECTION
 from mqsvc.messaging.errors import MessagingError, PoolDoesNotExist
 from mqsvc.messaging.model import Destination, Subscription
 from mqsvc.wiring import Backends
@@ -220,7 +221,9 @@ class Importer:
 
     async def _subscription(self, wanted: Subscription) -> None:
         now = self._now()
-        if wanted.expires <= now:
+        # A connection to the server that wrote the file.
+        is_elsewhere = wanted.subscriber.startswith(CONNECTION)
+        if is_elsewhere or wanted.expires <= now:
             self.outcome.expired += 1
             return
         kept = await self._stores.management.subscribe(wanted, now)

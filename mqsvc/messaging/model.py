@@ -227,6 +227,8 @@ class Subscription:
     :ivar subscriber: a URI.
     :ivar ttl: seconds; gone at ``created + ttl``.
     :ivar created: when it was made or its ttl last set.
+    :ivar lease: of the process whose connection the subscriber is, if it is one;
+        nobody sees it while that lease is over.
     """
 
     id: str
@@ -236,6 +238,7 @@ class Subscription:
     created: int
     options: JsonObject
     confirmed: bool = False
+    lease: str | None = None
 
     @property
     def expires(self) -> int:

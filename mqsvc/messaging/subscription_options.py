@@ -36,15 +36,15 @@ def shown(options: JsonObject) -> JsonObject:
 def changed(current: Subscription, values: Mapping[str, Any]) -> Subscription:
     """A subscription with some members set.
 
-    A new subscriber is not confirmed. A trust lets the service act for a user, and only
-    as that user has asked: another subscriber, another time or something else to send
-    takes a new trust.
+    A new subscriber is not confirmed, and no connection. A trust lets the service act
+    for a user, and only as that user has asked: another subscriber, another time or
+    something else to send takes a new trust.
     """
     made = evolve(current, **values)
     if "options" in values:
         made = evolve(made, options=_restored(made.options, current.options))
     if made.subscriber != current.subscriber:
-        made = evolve(made, confirmed=False)
+        made = evolve(made, confirmed=False, lease=None)
     if _asked(made) != _asked(current):
         made = _without_trust(made, current.options.get(TRUST))
     return made

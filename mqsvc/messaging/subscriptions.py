@@ -17,6 +17,7 @@ from mqsvc.messaging.errors import (
     InvalidRequest,
     UnusableSubscription,
 )
+from mqsvc.messaging.lease import Lease
 from mqsvc.messaging.limits import MIN_TTL, Limits
 from mqsvc.messaging.model import Destination, Subscription
 from mqsvc.messaging.records import Records
@@ -45,7 +46,10 @@ _FIXED = ("source", "queue", "project", "subscription_id")
 
 @frozen
 class Subscriptions:
-    """Operations on the subscriptions of a destination."""
+    """Operations on the subscriptions of a destination.
+
+    :ivar _lease: that new ones are under, where subscribers are connections.
+    """
 
     _store: IManagementStore
     _records: Records
@@ -54,6 +58,7 @@ class Subscriptions:
     _random_bits: RandomBits
     _audience: Audience
     _subscribers: Subscribers
+    _lease: Lease | None = None
 
     async def create(
         self, destination: Destination, document: Any, token: str | None = None
@@ -82,6 +87,7 @@ class Subscriptions:
             id=format_id(first_position(now), self._random_bits(RANDOM_BITS)),
             destination=destination,
             created=now,
+            lease=await self._lease.held() if self._lease else None,
             **values,
         )
         wanted = await self._accepted(wanted, token)
@@ -115,6 +121,19 @@ class Subscriptions:
         if not kept.confirmed:
             await self._subscribers.invite(kept)
         return kept
+
+    async def restore(self, subscription: Subscription) -> bool:
+        """Keep one again that was given up with the lease it was under.
+
+        :return: whether it is there: not when its subscriber has another one by now.
+        """
+        step = Deferred.fromCoroutine(self._restore(subscription))
+        return await shielded(step)
+
+    async def _restore(self, wanted: Subscription) -> bool:
+        kept = await self._store.subscribe(wanted, self._now())
+        self._audience.forget(wanted.destination)
+        return kept.id == wanted.id
 
     def _values(self, document: Mapping[str, Any], now: int) -> dict[str, Any]:
         """The checked members of a document that can be set."""

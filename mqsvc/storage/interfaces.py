@@ -42,6 +42,12 @@ from mqsvc.messaging.model import (
     Subscription,
 )
 
+LEFT_ALONE = 60_000
+"""Milliseconds for which a lease that ended can still be renewed.
+
+A process that could not reach the store, or whose clock is behind, is not dead.
+"""
+
 
 class IStore(IService):
     """A back end as a Twisted service: started before use, stopped after it."""
@@ -314,6 +320,25 @@ class IManagementStore(IStore):
 
     def unsubscribe_all(destination: Destination) -> Deferred[None]:
         """Remove every subscription of a destination."""
+
+    def begin_lease(lease: str, until: int) -> Deferred[None]:
+        """A process lives, and says so by a lease that is its own.
+
+        Subscriptions that name a lease do not exist from ``until`` on, unless it is
+        renewed; then they are there again. :data:`LEFT_ALONE` after its end a sweep
+        removes it, and them, for good.
+
+        :param lease: a name that was never used before.
+        """
+
+    def renew_lease(lease: str, until: int) -> Deferred[bool]:
+        """Let a lease end at another moment.
+
+        :return: fires with whether that was done: not when it was removed or given up.
+        """
+
+    def end_lease(lease: str) -> Deferred[None]:
+        """Give a lease up, and what names it; a missing one is no error."""
 
     def put_pool(pool: Pool) -> Deferred[None]:
         """Make a pool, or replace the one of that name.

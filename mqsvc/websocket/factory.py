@@ -22,6 +22,7 @@ from mqsvc.access.guard import Guard
 from mqsvc.bus import Bus
 from mqsvc.clock import milliseconds
 from mqsvc.messaging.errors import MessagingError
+from mqsvc.messaging.lease import Lease
 from mqsvc.messaging.limits import Limits
 from mqsvc.messaging.model import JsonObject, Subscription
 from mqsvc.messaging.operations import Administration, Operations
@@ -46,6 +47,7 @@ logger = Logger()
 class Parts:
     """What the WebSocket API stands on.
 
+    :ivar lease: that subscriptions of connections are under.
     :ivar administration: none where there are no pools, or not for administrators.
     :ivar home: the document that HTTP serves at ``/v2/``.
     """
@@ -53,6 +55,7 @@ class Parts:
     operations: Operations
     administration: Administration | None
     bus: Bus
+    lease: Lease
     guard: Guard
     limits: Limits
     home: JsonObject
@@ -67,6 +70,7 @@ def make_factory(
     feeds = Feeds(
         *(operations.messages, operations.queues, operations.subscriptions),
         *(parts.bus, now, parts.limits.max_messages_per_page),
+        lease=parts.lease,
     )
     service = Service(
         _actions(parts, feeds), parts.guard, options.max_failed_authentications
@@ -168,7 +172,7 @@ class WebSocketFactory(WebSocketServerFactory):
         self._cleanups -= 1
 
     async def unsubscribe(self, subscription: Subscription) -> None:
-        """Remove a subscription whose connection is gone; else it ends by its ttl."""
+        """Remove a subscription whose connection is gone."""
         try:
             await self._subscriptions.delete(subscription.destination, subscription.id)
         except MessagingError:

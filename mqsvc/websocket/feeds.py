@@ -6,8 +6,9 @@ where it was; a signal that was lost costs time, never a message.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+from attrs import evolve
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -15,8 +16,9 @@ from twisted.python.failure import Failure
 from mqsvc.bus import Bus, Unsubscribe
 from mqsvc.clock import Now
 from mqsvc.messaging.errors import StoreUnavailable
+from mqsvc.messaging.lease import Lease
 from mqsvc.messaging.messages import Messages
-from mqsvc.messaging.model import Destination, Message
+from mqsvc.messaging.model import Destination, Message, Subscription
 from mqsvc.messaging.queues import Queues
 from mqsvc.messaging.subscriptions import Subscriptions
 from mqsvc.websocket.notification import Notification
@@ -49,6 +51,7 @@ class Feed:
         self._is_called = False
         self._has_failed = False
         self._verified = feeds.now()
+        self._verified_under = feeds.lease.id
 
     def add(self, push: Push) -> None:
         """Let a push follow; it is live when it has joined."""
@@ -68,7 +71,9 @@ class Feed:
 
     def look_again(self) -> None:
         """What became due, or failed the last time, is to be handed over now."""
-        if self._has_failed or self.reader.has_delayed or self._feeds.may_miss():
+        has_other_lease = self._verified_under != self._feeds.lease.id
+        is_overdue = self._has_failed or self.reader.has_delayed or has_other_lease
+        if is_overdue or self._feeds.may_miss():
             self._has_failed = False
             self.signal()
         for push in list(self.pushes):
@@ -154,14 +159,26 @@ class Feed:
 
     async def _verify(self) -> None:
         """End the pushes whose subscriptions are over or were removed by others."""
-        now = self._feeds.now()
+        now, lease = self._feeds.now(), self._feeds.lease
         if now - self._verified < VERIFIED_EVERY:
             return
         self._verified, before = now, list(self.pushes)
-        known = await self._feeds.subscribed(self.destination)
+        under, known = lease.id, await self._feeds.subscribed(self.destination)
+        if not lease.was_held_since(now):
+            # What is not known may only be hidden.
+            return
         for push in before:
-            if push.subscription.id not in known:
-                push.end(is_told=True)
+            await self._verify_one(push, known)
+        self._verified_under = under
+
+    async def _verify_one(self, push: Push, known: Mapping[str, Subscription]) -> None:
+        found = known.get(push.subscription.id)
+        if found is not None:
+            push.subscription = found
+        elif push.subscription.lease in (None, self._feeds.lease.id):
+            push.end(is_told=True)
+        else:
+            await self._feeds.restore(push)
 
 
 class Feeds:
@@ -175,8 +192,10 @@ class Feeds:
         bus: Bus,
         now: Now,
         largest_page: int,
+        lease: Lease,
     ) -> None:
         self.now = now
+        self.lease = lease
         self.ages = Ages(now)
         self._messages = messages
         self._queues = queues
@@ -207,14 +226,29 @@ class Feeds:
         newest = (await self._queues.stats(destination)).newest
         return "" if newest is None else newest.id
 
-    async def subscribed(self, destination: Destination) -> set[str]:
-        """The ids of all subscriptions of a destination."""
-        known: set[str] = set()
+    async def subscribed(self, destination: Destination) -> dict[str, Subscription]:
+        """All subscriptions of a destination, by their ids."""
+        known: dict[str, Subscription] = {}
         after = ""
         while page := await self._subscriptions.page(destination, None, after):
-            known.update(subscription.id for subscription in page)
+            known.update((subscription.id, subscription) for subscription in page)
             after = page[-1].id
         return known
+
+    async def restore(self, push: Push) -> None:
+        """Keep a subscription again whose lease was given up while its client was here.
+
+        One whose own time is over meanwhile is not.
+        """
+        wanted = evolve(push.subscription, lease=await self.lease.held())
+        is_over = wanted.expires <= self.now()
+        if is_over or not await self._subscriptions.restore(wanted):
+            push.end(is_told=True)
+            return
+        push.subscription = wanted
+        if push.is_over:
+            # The client left just then.
+            await self._subscriptions.delete(wanted.destination, wanted.id)
 
     def end(self, destination: Destination, subscription_id: str) -> None:
         """Somebody removed a subscription."""

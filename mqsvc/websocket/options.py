@@ -18,6 +18,7 @@ class WebSocketOptions(Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     :ivar allowed_origins: origins of the pages that may connect, or ``*`` for all;
         programs, which send no origin, always may.
     :ivar compression: whether permessage-deflate is negotiated.
+    :ivar lease_time: for which subscriptions of a process that died are still listed.
     :ivar max_connections: of this process; 0 is no bound.
     :ivar max_message_size: of a request.
     :ivar max_subscriptions: of one connection.
@@ -33,6 +34,7 @@ class WebSocketOptions(Struct, frozen=True, forbid_unknown_fields=True, kw_only=
 
     allowed_origins: tuple[str, ...] = (ANY,)
     compression: bool = True
+    lease_time: Annotated[int, Meta(ge=2)] = 30
     max_connections: Bound = 10_000
     max_message_size: Annotated[int, Meta(ge=1024)] = 1_048_576
     max_subscriptions: Count = 1000

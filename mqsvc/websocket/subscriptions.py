@@ -44,7 +44,9 @@ class SubscriptionActions:
         types = (*limits.subscriber_types, SCHEME)
         # Nobody but this server may name a connection as a subscriber.
         own = evolve(
-            subscriptions, limits=structs.replace(limits, subscriber_types=types)
+            subscriptions,
+            limits=structs.replace(limits, subscriber_types=types),
+            lease=feeds.lease,
         )
         return cls(subscriptions, own, feeds, ages)
 

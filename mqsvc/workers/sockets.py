@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
-from typing import Any
+from typing import Any, ClassVar
 
 from twisted.internet.endpoints import TCP4ServerEndpoint
 from twisted.internet.interfaces import IReactorTime, IStreamServerEndpoint
@@ -47,6 +47,8 @@ class BoundSocket(Listener):
     :param option: that names the endpoint.
     """
 
+    SERVES: ClassVar = {"http": "HTTP", "websocket": "WebSocket"}
+
     def __init__(
         self,
         option: str,
@@ -55,12 +57,15 @@ class BoundSocket(Listener):
         clock: IReactorTime,
         *,
         stays_here: bool,
+        is_needed: bool = True,
     ) -> None:
         refuse_unshareable(option, description)
         endpoint = parse_endpoint(reactor, option, description)
         super().__init__(
             *(description, endpoint, _Workers(), lambda: 0, clock),
             stays_here=stays_here,
+            is_needed=is_needed,
+            serves=self.SERVES[option],
         )
         self.option = option
 
@@ -70,8 +75,9 @@ class BoundSocket(Listener):
         :raise StartFailure: as any listener.
         """
         super().privilegedStartService()
-        # No connection could have been taken yet.
-        self._shared.stopReading()
+        if self.is_bound:
+            # No connection could have been taken yet.
+            self._shared.stopReading()
 
     @property
     def descriptor(self) -> int:

@@ -15,13 +15,14 @@ import subprocess
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from msgspec import structs
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from mqsvc import __version__
 from mqsvc.bus.board import Board, Place
 from mqsvc.config import ConfigError, Settings
-from mqsvc.service import DataDirectory, Ordered, raise_file_limit, shown
+from mqsvc.service import DataDirectory, Ordered, raise_file_limit, served_by
 from mqsvc.workers.assignment import Assignment
 from mqsvc.workers.fleet import Fleet
 from mqsvc.workers.means import counts_path
@@ -66,10 +67,17 @@ def make_supervisor(
 
 def _sockets(settings: Settings, reactor: Any) -> list[BoundSocket]:
     stays_here = not (settings.auth_strategy or settings.allow_anonymous)
-    endpoints = {"http": settings.http, "websocket": settings.websocket}
+    endpoints = {
+        "http": (settings.http, True),
+        "websocket": (settings.websocket_endpoint, settings.needs_websocket_port),
+    }
     return [
-        BoundSocket(option, description, reactor, reactor, stays_here=stays_here)
-        for option, description in endpoints.items()
+        BoundSocket(
+            *(option, description, reactor, reactor),
+            stays_here=stays_here,
+            is_needed=is_needed,
+        )
+        for option, (description, is_needed) in endpoints.items()
         if description
     ]
 
@@ -125,10 +133,10 @@ class Supervisor(Ordered):
         self._counts = Counts.create(counts_path(place), size, len(self._sockets))
         super().startService()
         log.info(
-            "mqsvc {version}: {workers} workers, HTTP on {addresses}, data in {where}",
+            "mqsvc {version}: {workers} workers, {served}, data in {where}",
             version=__version__,
             workers=size,
-            addresses=", ".join(shown(socket.address) for socket in self._sockets),
+            served=served_by(self._sockets),
             where=self._directory.path,
         )
 
@@ -143,15 +151,23 @@ class Supervisor(Ordered):
         :param lock: the descriptor of the lock.
         :param first: that of its first socket; without it, it has none.
         """
-        options = [socket.option for socket in self._sockets] if first else []
+        options = list(self._bound) if first else []
+        settings = self._settings
+        if first and "websocket" not in options:
+            settings = structs.replace(settings, websocket="")
         return Assignment(
-            settings=self._settings,
+            settings=settings,
             data_dir=self._directory.path,
             lock=lock,
             place=self._placed(number),
             reactor=type(self._reactor).__module__,
             sockets={option: first + index for index, option in enumerate(options)},
         )
+
+    @property
+    def _bound(self) -> dict[str, int]:
+        """The descriptors of the sockets that workers get, by option."""
+        return {each.option: each.descriptor for each in self._sockets if each.is_bound}
 
     def _placed(self, number: int) -> Place:
         return Place(self._place, number, self._settings.workers)
@@ -161,7 +177,7 @@ class Supervisor(Ordered):
         return spawn(
             self.assignment(number, lock, first),
             self._reactor,
-            {socket.option: socket.descriptor for socket in self._sockets},
+            self._bound,
             self._directory.lock,
         )
 

@@ -29,6 +29,7 @@ from mqsvc.messaging.model import (
     Kind,
     NewMessage,
     Pool,
+    Subscription,
 )
 from mqsvc.messaging.placement import Placement
 from mqsvc.messaging.records import Records
@@ -155,6 +156,24 @@ class WholeTests(TransferTestCase):
             "queues: 3, topics: 1, subscriptions: 5, messages: 10", str(outcome.done)
         )
         self.assertEqual((0, 0), (outcome.existing, outcome.expired))
+
+    def test_connections(self) -> None:
+        """What a connection subscribed to stays behind, also in a file that has it."""
+        management = self.source.management
+        self.done(management.begin_lease("lease", NOW + 9999))
+        for number, lease in ((1, "lease"), (2, None)):
+            wanted = Subscription(
+                f"{number}", ORDERS, f"websocket:{number}", 60, NOW, {}, True, lease
+            )
+            self.done(management.subscribe(wanted, NOW))
+        self.assertEqual(5, self.export().count(b'"type":"subscription"'))
+        self.patch(exporting, "CONNECTION", "none:")
+        older = self.export()
+        self.assertEqual(7, older.count(b'"type":"subscription"'))
+        outcome = self.done(imported(self.target, older))
+        self.assertEqual((0, 2), (outcome.existing, outcome.expired))
+        kept = self.done(self.target.management.subscriptions(ORDERS, 9, "", NOW))
+        self.assertNotIn("websocket", str(kept))
 
     def test_twice_moved(self) -> None:
         """What was imported exports to the same file again."""

@@ -103,8 +103,8 @@ class RestTestCase(TestCase):
         await self._start(self.settings)
 
     async def _start(self, settings: Sequence[str]) -> None:
-        overrides = [f"data_dir={self.data_dir}", "http=tcp:0:interface=127.0.0.1"]
-        configured = load(None, {}, [*overrides, *settings])
+        places = [f"data_dir={self.data_dir}", "http=tcp:0:interface=127.0.0.1"]
+        configured = load(None, {}, [*places, "websocket=", *settings])
         self.root = make_root(configured, reactor, clock=self.clock)
         self.root.privilegedStartService()
         self.root.startService()

@@ -92,7 +92,8 @@ class EndpointCase(TestCase):
 
     def prepare(self, *settings: str) -> None:
         """Make a service; nothing runs yet."""
-        configured = load(None, {}, [f"data_dir={self.mktemp()}", *settings])
+        places = [f"data_dir={self.mktemp()}", "websocket="]
+        configured = load(None, {}, [*places, *settings])
         self.root = make_root(configured, reactor, clock=Clock())
 
     async def start(self, *settings: str) -> int:

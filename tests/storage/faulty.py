@@ -34,3 +34,4 @@ class FaultyStore(Service):
     put_flavor = flavor = flavors = delete_flavor = _fail
     subscribe = subscription = subscriptions = update_subscription = _fail
     unsubscribe = unsubscribe_all = _fail
+    begin_lease = renew_lease = end_lease = _fail

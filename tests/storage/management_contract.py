@@ -23,7 +23,7 @@ from mqsvc.messaging.errors import (
 )
 from mqsvc.messaging.model import Destination, Kind, Record, Subscription
 from mqsvc.storage.interfaces import IManagementStore
-from tests.storage import pools_contract
+from tests.storage import leases_contract, pools_contract
 from tests.storage.management_case import (
     NOW,
     ODD_PROJECTS,
@@ -882,6 +882,7 @@ SUITES = (
     ExpiryTests,
     ConcurrencyTests,
     LifeTests,
+    *leases_contract.SUITES,
     *pools_contract.SUITES,
 )
 

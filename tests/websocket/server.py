@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from random import SystemRandom
 from typing import Any, ClassVar
 
 from msgspec import structs
@@ -26,6 +27,7 @@ from mqsvc.access.signed_urls import SignedUrls
 from mqsvc.access.turns import Turns
 from mqsvc.clock import milliseconds
 from mqsvc.messaging.errors import IdentityUnavailable, NotAuthenticated
+from mqsvc.messaging.lease import Lease
 from mqsvc.messaging.limits import Limits
 from mqsvc.messaging.model import Destination, Kind
 from mqsvc.messaging.operations import Operations
@@ -83,6 +85,7 @@ class WebSocketTestCase(TestCase):
     :cvar limits: of the operations.
     :cvar quotas: of projects.
     :cvar rules: of the policy, in the place of the defaults.
+    :cvar lease_time: in seconds; so long that it never has to be renewed.
     :cvar has_pools: whether there are pools.
     :cvar has_tokens: whether authentication is on.
     :cvar secret: signs URLs.
@@ -93,6 +96,7 @@ class WebSocketTestCase(TestCase):
     limits: ClassVar[Limits] = Limits()
     quotas: ClassVar[QuotaLimits] = QuotaLimits()
     rules: ClassVar[Mapping[str, str]] = {}
+    lease_time: ClassVar[int] = 10**8
     has_pools: ClassVar[bool] = False
     has_tokens: ClassVar[bool] = False
     secret: ClassVar[str | None] = "secret"
@@ -125,9 +129,13 @@ class WebSocketTestCase(TestCase):
                 *(messages, management, self.records.pool_of),
                 *(lambda uri, options: open_pool(uri, options, reactor), self.clock),
             )
+        self.lease = Lease(
+            *(management, self.clock, self.lease_time),
+            SystemRandom().getrandbits,
+        )
         self.stores = (management, messages)
-        for store in self.stores:
-            store.startService()
+        for service in (*self.stores, self.lease):
+            service.startService()
         self.operations = Operations.over(
             *(management, messages, self.records, self.limits, self.clock, pooled)
         )
@@ -146,8 +154,8 @@ class WebSocketTestCase(TestCase):
         # The bus is the one that the operations signal on.
         bus = self.operations.bus
         parts = Parts(
-            *(self.operations, self.operations.administration, bus, self.guard),
-            *(self.limits, {"resources": {}}, True),
+            *(self.operations, self.operations.administration, bus, self.lease),
+            *(self.guard, self.limits, {"resources": {}}, True),
         )
         options = structs.replace(WebSocketOptions(), **self.options)
         return make_factory(parts, options, self.clock, reactor)
@@ -161,8 +169,8 @@ class WebSocketTestCase(TestCase):
         await self.port.stopListening()
         while self.factory.in_flight():
             await deferLater(reactor, STOP_STEP_SECONDS)
-        for store in reversed(self.stores):
-            await store.stopService()
+        for service in (self.lease, *reversed(self.stores)):
+            await service.stopService()
         for client in self.clients:
             await client.gone
 

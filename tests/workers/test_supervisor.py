@@ -9,6 +9,7 @@ from typing import Any
 
 from twisted.internet import reactor
 from twisted.internet.error import ProcessDone, ProcessTerminated
+from twisted.internet.protocol import ServerFactory
 from twisted.internet.task import deferLater
 from twisted.logger import eventAsText, globalLogPublisher
 from twisted.python.failure import Failure
@@ -35,7 +36,7 @@ class SupervisorTestCase(TestCase):
         """Settings for two workers."""
         self.data_dir = os.path.abspath(self.mktemp())
         first = [f"data_dir={self.data_dir}", f"http={LOOPBACK}", "workers=2"]
-        return load(None, {}, [*first, *overrides])
+        return load(None, {}, [*first, "websocket=", *overrides])
 
 
 class RefusalTests(SupervisorTestCase):
@@ -75,7 +76,8 @@ class RunningTests(SupervisorTestCase):
     async def test_life(self) -> None:
         """It prepares the stores, starts workers that serve, and stops them."""
         lasts: list[Callable[[], None]] = []
-        made = make_supervisor(self.settings(), reactor, lasts.append)
+        settings = self.settings(f"websocket=if-free:{LOOPBACK}")
+        made = make_supervisor(settings, reactor, lasts.append)
         files = os.listdir(self.data_dir)
         self.assertIn("messages.db", files)
         self.assertNotIn("workers", files)
@@ -90,6 +92,7 @@ class RunningTests(SupervisorTestCase):
         made.startService()
         self.assertIn("mqsvc.workers.supervisor#info] mqsvc", lines[-1])
         self.assertIn(": 2 workers, HTTP on 127.0.0.1:", lines[-1])
+        self.assertIn(", WebSocket on 127.0.0.1:", lines[-1])
         port = int(lines[-1].partition("127.0.0.1:")[2].partition(",")[0])
         agent = Agent(reactor, pool=HTTPConnectionPool(reactor, persistent=False))
         response = await agent.request(b"GET", b"http://127.0.0.1:%d/" % port)
@@ -105,6 +108,23 @@ class RunningTests(SupervisorTestCase):
         database = sqlite3.connect(os.path.join(self.data_dir, "messages.db"))
         database.execute("PRAGMA journal_mode = DELETE")
         database.close()
+
+
+class TakenPortTests(SupervisorTestCase):
+    """A port for WebSocket that another program has."""
+
+    async def test_without(self) -> None:
+        """Workers are told that there is none, and so do not try to have it."""
+        other = reactor.listenTCP(0, ServerFactory(), interface="127.0.0.1")
+        self.addCleanup(other.stopListening)
+        taken = f"tcp:{other.getHost().port}:interface=127.0.0.1"
+        wanted = self.settings(f"websocket=if-free:{taken}")
+        made = make_supervisor(wanted, reactor, lambda _: None)
+        self.addCleanup(made.stopService)
+        made.privilegedStartService()
+        told = made.assignment(0, 3, 4)
+        self.assertEqual({"http": 4}, told.sockets)
+        self.assertEqual("", told.settings.websocket)
 
 
 class LifelineTests(SynchronousTestCase):

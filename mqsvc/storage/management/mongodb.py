@@ -29,6 +29,7 @@ from mqsvc.messaging.model import (
 from mqsvc.storage.ids import RANDOM_BITS, RandomBits
 from mqsvc.storage.interfaces import IManagementStore
 from mqsvc.storage.management import (
+    mongodb_leases,
     mongodb_pools,
     mongodb_records,
     mongodb_subscriptions,
@@ -84,7 +85,7 @@ class MongoDBManagementStore(Service):
 
     def sweep(self, now: int) -> Deferred[bool]:
         """See :class:`~mqsvc.storage.interfaces.IStore`; at most 500 at a time."""
-        return self._calls.repeat(mongodb_subscriptions.sweep, now)
+        return self._calls.repeat(_sweep, now)
 
     def create(
         self, destination: Destination, metadata: JsonObject, pool: str | None = None
@@ -178,6 +179,18 @@ class MongoDBManagementStore(Service):
         """Remove the subscriptions of a destination."""
         return self._calls.repeat(mongodb_subscriptions.unsubscribe_all, destination)
 
+    def begin_lease(self, lease: str, until: int) -> Deferred[None]:
+        """A new lease."""
+        return self._calls.repeat(mongodb_leases.begin, lease, until)
+
+    def renew_lease(self, lease: str, until: int) -> Deferred[bool]:
+        """A longer lease, if it is still there."""
+        return self._calls.repeat(mongodb_leases.renew, lease, until)
+
+    def end_lease(self, lease: str) -> Deferred[None]:
+        """A lease that nobody holds any more."""
+        return self._calls.repeat(mongodb_leases.end, lease)
+
     def put_pool(self, pool: Pool) -> Deferred[None]:
         """A new pool or another one of that name."""
         return self._calls.call(mongodb_pools.put_pool, pool)
@@ -216,6 +229,11 @@ class MongoDBManagementStore(Service):
         # Random, so that the revision of a document that was deleted and made again
         # is none that a reader of the former one may still hold.
         return self._random_bits(RANDOM_BITS)
+
+
+async def _sweep(database: Database, now: int) -> bool:
+    more_of_leases = await mongodb_leases.sweep(database, now)
+    return await mongodb_subscriptions.sweep(database, now) or more_of_leases
 
 
 async def _ping(database: Database) -> None:

@@ -7,7 +7,9 @@ of the document. Those of an era that is over are deleted after that, which nobo
 see; if the process dies just then they stay until they expire. Its ``proposals`` are
 what :mod:`.mongodb_placement` is about.
 
-One document, in :data:`POOLS`, has all pools and flavors; see :mod:`.mongodb_pools`.
+A document of :data:`LEASES` says until when a process holds what names it; see
+:mod:`.mongodb_leases`. One document, in :data:`POOLS`, has all pools and flavors; see
+:mod:`.mongodb_pools`.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ from mqsvc.storage.mongodb_uri import Address, refuse_router
 
 DESTINATIONS = "management_destinations"
 SUBSCRIPTIONS = "management_subscriptions"
+LEASES = "management_leases"
 POOLS = "management_pools"
 SCHEMA = "management_schema"
 
@@ -40,6 +43,7 @@ BY_PROPOSED_POOL = ("proposals.pool",)
 BY_ID = ("era", "id")
 BY_SUBSCRIBER = ("era", "subscriber_digest")
 BY_EXPIRY = ("expires",)
+BY_LEASE = ("lease",)
 
 _INDEXES: tuple[tuple[str, tuple[str, ...], dict[str, Any]], ...] = (
     (DESTINATIONS, BY_NAME, {"unique": True}),
@@ -48,6 +52,7 @@ _INDEXES: tuple[tuple[str, tuple[str, ...], dict[str, Any]], ...] = (
     (SUBSCRIPTIONS, BY_ID, {"unique": True}),
     (SUBSCRIPTIONS, BY_SUBSCRIBER, {"unique": True}),
     (SUBSCRIPTIONS, BY_EXPIRY, {}),
+    (SUBSCRIPTIONS, BY_LEASE, {}),
 )
 
 

@@ -1,7 +1,8 @@
 """Operations on subscriptions in MongoDB.
 
-A document whose time is over may still be there. Readers pass it by, and whoever
-wants its place removes it; :func:`sweep` removes the rest.
+A document whose time is over, or whose lease is, may still be there. Readers pass it
+by, and whoever wants its place removes it; :func:`sweep` removes those whose time is
+over, and :mod:`.mongodb_leases` the others.
 
 Reads name their index. The server compares plans where it has a choice, and keeps the
 winner: with nothing in the collection all are as good, and a wrong one would be used
@@ -28,6 +29,7 @@ from mqsvc.messaging.errors import (
 from mqsvc.messaging.model import Destination, Subscription
 from mqsvc.storage.management.json_text import from_text, to_text
 from mqsvc.storage.management.mongodb_calls import Database
+from mqsvc.storage.management.mongodb_leases import held_leases
 from mqsvc.storage.management.mongodb_schema import (
     BY_ID,
     BY_SUBSCRIBER,
@@ -101,7 +103,8 @@ async def page(
 ) -> list[Subscription]:
     """Read the first live subscriptions behind an id."""
     era = await era_of(database, destination)
-    wanted = {"era": era, "id": {"$gt": after}, "expires": {"$gt": now}}
+    live = await _live(database, now)
+    wanted = {"era": era, "id": {"$gt": after}, **live}
     documents = await database[SUBSCRIPTIONS].find(
         wanted, sort=sort(ASCENDING("id")) + _BY_ID, limit=limit
     )
@@ -187,7 +190,8 @@ async def _find(
 ) -> Mapping[str, Any]:
     era = await era_of(database, destination)
     document = await database[SUBSCRIPTIONS].find_one(
-        {"era": era, "id": subscription_id, "expires": {"$gt": now}}, sort=_BY_ID
+        {"era": era, "id": subscription_id, **await _live(database, now)},
+        sort=_BY_ID,
     )
     if document is None:
         raise SubscriptionDoesNotExist(
@@ -197,6 +201,13 @@ async def _find(
     return dict(document)
 
 
+async def _live(database: Database, now: int) -> dict[str, Any]:
+    """What is true of the documents that readers do not pass by."""
+    held = await held_leases(database, now)
+    # None is found where there is no lease.
+    return {"expires": {"$gt": now}, "lease": {"$in": [None, *held]}}
+
+
 async def _of_subscriber(
     database: Database, era: ObjectId, wanted: Subscription, now: int
 ) -> Mapping[str, Any] | None:
@@ -204,7 +215,7 @@ async def _of_subscriber(
         {
             "era": era,
             "subscriber_digest": _digest(wanted.subscriber),
-            "expires": {"$gt": now},
+            **await _live(database, now),
         },
         sort=_BY_SUBSCRIBER,
     )
@@ -225,14 +236,14 @@ async def _refuse_rival(
 async def _make_room(
     database: Database, era: ObjectId, coming: Subscription, now: int
 ) -> None:
-    """Delete what expired and has the subscriber or the id of what is to come."""
-    expired = {"era": era, "expires": {"$lte": now}}
+    """Delete what is over and has the subscriber or the id of what is to come."""
+    over = {"era": era, "$nor": [await _live(database, now)]}
     for in_the_way, index in (
         ({"id": coming.id}, _BY_ID),
         ({"subscriber_digest": _digest(coming.subscriber)}, _BY_SUBSCRIBER),
     ):
         document = await database[SUBSCRIPTIONS].find_one(
-            expired | in_the_way, projection=["revision"], sort=index
+            over | in_the_way, projection=["revision"], sort=index
         )
         if document is not None:
             await database[SUBSCRIPTIONS].delete_one(_unchanged(document))
@@ -267,6 +278,7 @@ def _values(subscription: Subscription) -> dict[str, Any]:
         "expires": subscription.expires,
         "options": to_text(subscription.options),
         "confirmed": subscription.confirmed,
+        "lease": subscription.lease,
     }
 
 
@@ -281,4 +293,6 @@ def _subscription(
         created=int(document["created"]),
         options=from_text(document["options"]),
         confirmed=document["confirmed"],
+        # Those of earlier versions have none.
+        lease=document.get("lease"),
     )

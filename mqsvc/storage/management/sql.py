@@ -1,8 +1,8 @@
 """The management store on a relational database, through SQLAlchemy Core.
 
 Each operation is one transaction on a thread (:mod:`.sql_transactions`). The
-statements are in :mod:`.sql_records`, :mod:`.sql_subscriptions` and :mod:`.sql_pools`,
-what differs between databases in :mod:`.sql_dialects`.
+statements are in :mod:`.sql_records`, :mod:`.sql_subscriptions`, :mod:`.sql_leases` and
+:mod:`.sql_pools`, what differs between databases in :mod:`.sql_dialects`.
 """
 
 from __future__ import annotations
@@ -30,7 +30,12 @@ from mqsvc.messaging.model import (
 from mqsvc.storage.errors import SchemaTooNew, StoreOpenError
 from mqsvc.storage.ids import RANDOM_BITS, RandomBits
 from mqsvc.storage.interfaces import IManagementStore
-from mqsvc.storage.management import sql_pools, sql_records, sql_subscriptions
+from mqsvc.storage.management import (
+    sql_leases,
+    sql_pools,
+    sql_records,
+    sql_subscriptions,
+)
 from mqsvc.storage.management.sql_dialects import make_engine
 from mqsvc.storage.management.sql_migrations import MIGRATIONS, migrate
 from mqsvc.storage.management.sql_schema import schema_versions
@@ -102,7 +107,7 @@ class SQLManagementStore(Service):
 
     def sweep(self, now: int) -> Deferred[bool]:
         """See :class:`~mqsvc.storage.interfaces.IStore`; at most 500 at a time."""
-        return self._transactions.write(sql_subscriptions.sweep, now)
+        return self._transactions.write(_sweep, now)
 
     def create(
         self, destination: Destination, metadata: JsonObject, pool: str | None = None
@@ -197,6 +202,18 @@ class SQLManagementStore(Service):
         """Remove the subscriptions of a destination."""
         return self._transactions.write(sql_subscriptions.unsubscribe_all, destination)
 
+    def begin_lease(self, lease: str, until: int) -> Deferred[None]:
+        """A new lease."""
+        return self._transactions.write(sql_leases.begin, lease, until)
+
+    def renew_lease(self, lease: str, until: int) -> Deferred[bool]:
+        """A longer lease, if it is still there."""
+        return self._transactions.write(sql_leases.renew, lease, until)
+
+    def end_lease(self, lease: str) -> Deferred[None]:
+        """A lease that nobody holds any more."""
+        return self._transactions.write(sql_leases.end, lease)
+
     def put_pool(self, pool: Pool) -> Deferred[None]:
         """A new pool in its place."""
         return self._transactions.write(sql_pools.put, pool)
@@ -230,6 +247,11 @@ class SQLManagementStore(Service):
     def delete_flavor(self, name: str) -> Deferred[None]:
         """Remove a flavor and free its pools."""
         return self._transactions.write(sql_pools.delete_flavor, name)
+
+
+def _sweep(connection: Connection, now: int) -> bool:
+    more_of_leases = sql_leases.sweep(connection, now)
+    return sql_subscriptions.sweep(connection, now) or more_of_leases
 
 
 def _touch(connection: Connection) -> None:

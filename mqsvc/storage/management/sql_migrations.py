@@ -7,14 +7,18 @@ a copy of the table's old definition to those before it.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     Column,
     Connection,
     Engine,
+    Index,
     MetaData,
     Table,
+    UniqueConstraint,
     func,
     inspect,
     select,
@@ -27,6 +31,7 @@ from mqsvc.storage.management.sql_schema import (
     TRANSACTIONAL,
     destinations,
     flavors,
+    leases,
     pools,
     schema_versions,
     subscriptions,
@@ -47,27 +52,61 @@ destinations_before_pools = Table(
     **TRANSACTIONAL,
 )
 
+subscriptions_before_leases = Table(
+    "subscriptions",
+    MetaData(),
+    Column("project", ExactText(256, controls=True), primary_key=True),
+    Column("kind", ExactText(8), primary_key=True),
+    Column("name", ExactText(64), primary_key=True),
+    Column("id", ExactText(64), primary_key=True),
+    Column("subscriber", LongText(), nullable=False),
+    Column("subscriber_digest", ExactText(64), nullable=False),
+    Column("ttl", BigInteger, nullable=False),
+    Column("created", BigInteger, nullable=False),
+    Column("expires", BigInteger, nullable=False),
+    Column("options", LongText(), nullable=False),
+    Column("confirmed", Boolean, nullable=False),
+    UniqueConstraint(
+        "project",
+        "kind",
+        "name",
+        "subscriber_digest",
+        name="one_subscription_of_a_subscriber",
+    ),
+    Index("subscriptions_by_expiry", "expires"),
+    **TRANSACTIONAL,
+)
+
 
 def _create_catalog(connection: Connection) -> None:
     destinations_before_pools.create(connection, checkfirst=True)
-    subscriptions.create(connection, checkfirst=True)
+    subscriptions_before_leases.create(connection, checkfirst=True)
 
 
 def _add_pools(connection: Connection) -> None:
     # MySQL commits at each of these, so each may have been done already.
     pools.create(connection, checkfirst=True)
     flavors.create(connection, checkfirst=True)
-    columns = inspect(connection).get_columns(destinations.name)
-    if all(column["name"] != destinations.c.pool.name for column in columns):
-        column = CreateColumn(destinations.c.pool).compile(dialect=connection.dialect)
-        connection.exec_driver_sql(
-            f"ALTER TABLE {destinations.name} ADD COLUMN {column}"
-        )
-    for index in destinations.indexes:
+    _add_column(connection, destinations.c.pool)
+
+
+def _add_leases(connection: Connection) -> None:
+    leases.create(connection, checkfirst=True)
+    _add_column(connection, subscriptions.c.lease)
+
+
+def _add_column(connection: Connection, column: Column[Any]) -> None:
+    """Add a column to its table, and the indexes of the table that are missing."""
+    table = column.table
+    known = inspect(connection).get_columns(table.name)
+    if all(each["name"] != column.name for each in known):
+        made = CreateColumn(column).compile(dialect=connection.dialect)
+        connection.exec_driver_sql(f"ALTER TABLE {table.name} ADD COLUMN {made}")
+    for index in table.indexes:
         index.create(connection, checkfirst=True)
 
 
-MIGRATIONS: tuple[Migration, ...] = (_create_catalog, _add_pools)
+MIGRATIONS: tuple[Migration, ...] = (_create_catalog, _add_pools, _add_leases)
 """Entry *i* makes version *i + 1* of version *i*."""
 
 

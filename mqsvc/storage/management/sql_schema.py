@@ -69,6 +69,8 @@ subscriptions = Table(
     Column("expires", BigInteger, nullable=False),
     Column("options", LongText(), nullable=False),
     Column("confirmed", Boolean, nullable=False),
+    # No foreign key: what names a lease that is gone is gone as well.
+    Column("lease", ExactText(64)),
     UniqueConstraint(
         "project",
         "kind",
@@ -77,9 +79,17 @@ subscriptions = Table(
         name="one_subscription_of_a_subscriber",
     ),
     Index("subscriptions_by_expiry", "expires"),
+    Index("subscriptions_by_lease", "lease"),
     **TRANSACTIONAL,
 )
 
+leases = Table(
+    "leases",
+    tables,
+    Column("id", ExactText(64), primary_key=True),
+    Column("until", BigInteger, nullable=False),
+    **TRANSACTIONAL,
+)
 
 pools = Table(
     "pools",

@@ -1,7 +1,8 @@
 """Statements on subscriptions; each runs in a transaction.
 
-A row whose time is over may still be there. Readers pass it by, and whoever wants
-its place removes it; :func:`sweep` removes the rest.
+A row whose time is over, or whose lease is, may still be there. Readers pass it by, and
+whoever wants its place removes it; :func:`sweep` removes those whose time is over, and
+:mod:`.sql_leases` the others.
 """
 
 from __future__ import annotations
@@ -9,12 +10,26 @@ from __future__ import annotations
 from hashlib import sha256
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, select, tuple_
+from sqlalchemy import (
+    BindParameter,
+    ColumnElement,
+    Connection,
+    Row,
+    Select,
+    and_,
+    bindparam,
+    select,
+    tuple_,
+)
 
 from mqsvc.messaging.errors import Conflict, SubscriptionDoesNotExist
 from mqsvc.messaging.model import Destination, Kind, Subscription
 from mqsvc.storage.management.json_text import from_text, to_text
+from mqsvc.storage.management.sql_leases import is_held
 from mqsvc.storage.management.sql_schema import belongs_to, key_of, subscriptions
+
+DESTINATION = ("project", "kind", "name")
+"""The columns that name a destination."""
 
 MAX_SWEPT = 500
 """Subscriptions that one sweep removes at most."""
@@ -46,10 +61,9 @@ def get(
     :param for_update: keep others from changing it until the transaction ends.
     :raise SubscriptionDoesNotExist: there is none.
     """
-    query = _live(destination, now).where(subscriptions.c.id == subscription_id)
-    if for_update:
-        query = query.with_for_update()
-    row = connection.execute(query).first()
+    query = _ONE.with_for_update() if for_update else _ONE
+    values = key_of(destination) | {"id": subscription_id, "now": now}
+    row = connection.execute(query, values).first()
     if row is None:
         raise SubscriptionDoesNotExist(
             f"Subscription {subscription_id} of {destination.kind.value} "
@@ -62,13 +76,8 @@ def page(
     connection: Connection, destination: Destination, limit: int, after: str, now: int
 ) -> list[Subscription]:
     """Read the first live subscriptions behind an id."""
-    query = (
-        _live(destination, now)
-        .where(subscriptions.c.id > after)
-        .order_by(subscriptions.c.id)
-        .limit(limit)
-    )
-    return [_subscription(row) for row in connection.execute(query)]
+    values = key_of(destination) | {"after": after, "most": limit, "now": now}
+    return [_subscription(row) for row in connection.execute(_PAGE, values)]
 
 
 def update(
@@ -133,31 +142,47 @@ def sweep(connection: Connection, now: int) -> bool:
     return len(keys) == MAX_SWEPT
 
 
-def _live(destination: Destination, now: int) -> Select[Any]:
+def _is_live(now: int | BindParameter[int]) -> ColumnElement[bool]:
+    return and_(subscriptions.c.expires > now, is_held(now))
+
+
+def _live(condition: ColumnElement[bool]) -> Select[Any]:
+    """A query of live subscriptions of a destination, to be run with values."""
     return select(subscriptions).where(
-        belongs_to(subscriptions, destination), subscriptions.c.expires > now
+        *(subscriptions.c[name] == bindparam(name) for name in DESTINATION),
+        _is_live(bindparam("now")),
+        condition,
     )
+
+
+# To make a query takes as long as to run it, so they are made once.
+_ONE = _live(subscriptions.c.id == bindparam("id"))
+_OF_SUBSCRIBER = _live(subscriptions.c.subscriber_digest == bindparam("digest"))
+_PAGE = (
+    _live(subscriptions.c.id > bindparam("after"))
+    .order_by(subscriptions.c.id)
+    .limit(bindparam("most"))
+)
 
 
 def _of_subscriber(
     connection: Connection, wanted: Subscription, now: int
 ) -> Subscription | None:
-    query = _live(wanted.destination, now).where(
-        subscriptions.c.subscriber_digest == _digest(wanted.subscriber)
-    )
-    row = connection.execute(query).first()
+    values = {"digest": _digest(wanted.subscriber), "now": now}
+    values |= key_of(wanted.destination)
+    row = connection.execute(_OF_SUBSCRIBER, values).first()
     return None if row is None else _subscription(row)
 
 
 def _make_room(connection: Connection, coming: Subscription, now: int) -> None:
-    """Delete what expired and has the subscriber or the id of what is to come."""
+    """Delete what is over and has the subscriber or the id of what is to come."""
     in_the_way = (subscriptions.c.id == coming.id) | (
         subscriptions.c.subscriber_digest == _digest(coming.subscriber)
     )
     connection.execute(
         subscriptions.delete()
         .where(belongs_to(subscriptions, coming.destination))
-        .where(subscriptions.c.expires <= now, in_the_way)
+        .where(~_is_live(now), in_the_way)
     )
 
 
@@ -174,6 +199,7 @@ def _values(subscription: Subscription) -> dict[str, Any]:
         "expires": subscription.expires,
         "options": to_text(subscription.options),
         "confirmed": subscription.confirmed,
+        "lease": subscription.lease,
     }
 
 
@@ -186,4 +212,5 @@ def _subscription(row: Row[Any]) -> Subscription:
         created=row.created,
         options=from_text(row.options),
         confirmed=row.confirmed,
+        lease=row.lease,
     )

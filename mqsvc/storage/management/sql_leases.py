@@ -1,0 +1,78 @@
+"""Statements on leases, and on what is left of those that ended.
+
+A lease whose end is :data:`ENDED` is not renewed any more: first nobody can renew it,
+then its subscriptions are deleted in pieces, and at last the lease itself.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BindParameter,
+    ColumnElement,
+    Connection,
+    or_,
+    select,
+    tuple_,
+)
+
+from mqsvc.storage.interfaces import LEFT_ALONE
+from mqsvc.storage.management.sql_schema import leases, subscriptions
+
+ENDED = 0
+
+MAX_SWEPT = 500
+"""Subscriptions that one sweep removes at most."""
+
+
+def begin(connection: Connection, lease: str, until: int) -> None:
+    """Insert a lease."""
+    connection.execute(leases.insert().values(id=lease, until=until))
+
+
+def renew(connection: Connection, lease: str, until: int) -> bool:
+    """Move the end of a lease, unless it was given up."""
+    change = (
+        leases.update()
+        .where(leases.c.id == lease, leases.c.until != ENDED)
+        .values(until=until)
+    )
+    return connection.execute(change).rowcount > 0
+
+
+def end(connection: Connection, lease: str) -> None:
+    """Give a lease up."""
+    change = leases.update().where(leases.c.id == lease).values(until=ENDED)
+    connection.execute(change)
+
+
+def is_held(now: int | BindParameter[int]) -> ColumnElement[bool]:
+    """The condition that a subscription needs no lease, or has one."""
+    lease = subscriptions.c.lease
+    held = select(leases.c.id).where(leases.c.until > now)
+    return or_(lease.is_(None), lease.in_(held))
+
+
+def sweep(connection: Connection, now: int) -> bool:
+    """Delete what one lease has left, a bounded number; true when there may be more."""
+    over = select(leases.c.id).where(leases.c.until <= now - LEFT_ALONE)
+    lease = connection.scalar(over.limit(1).with_for_update())
+    if lease is None:
+        return False
+    if _delete_some(connection, lease):
+        end(connection, lease)
+    else:
+        connection.execute(leases.delete().where(leases.c.id == lease))
+    return True
+
+
+def _delete_some(connection: Connection, lease: str) -> bool:
+    """Delete subscriptions of a lease; true when there may be more."""
+    of_lease = subscriptions.c.lease == lease
+    columns = list(subscriptions.primary_key)
+    query = select(*columns).where(of_lease).limit(MAX_SWEPT)
+    keys = [tuple(row) for row in connection.execute(query)]
+    if keys:
+        # One that got another subscriber since it was read is no longer of it.
+        condition = tuple_(*columns).in_(keys) & of_lease
+        connection.execute(subscriptions.delete().where(condition))
+    return len(keys) == MAX_SWEPT
