@@ -17,7 +17,7 @@ from queue import SimpleQueue
 from threading import Thread
 from typing import Any, Generic, Protocol, TypeVar
 
-from attrs import frozen
+from attrs import define
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
@@ -127,35 +127,28 @@ def _version(connection: sqlite3.Connection) -> int:
     return version
 
 
-@frozen
+@define(eq=False)
 class _Call(Generic[Result]):
-    """A job and the Deferred that waits for it."""
+    """A job, the Deferred that waits for it, and what came of its last attempt."""
 
     job: Job[Result]
     answer: Deferred[Result]
-
-
-@frozen
-class _Outcome:
-    """What to tell a Deferred, once back in the reactor's thread."""
-
-    answer: Deferred[Any]
-    result: Any = None
+    result: Result | None = None
     error: Exception | None = None
     cause: Failure | None = None
 
-    def log(self) -> None:
-        if self.cause is not None:
-            _JobThread.log.failure("An operation failed", self.cause)
-
-    def deliver(self) -> None:
-        if self.error is None:
-            self.answer.callback(self.result)
+    def attempt(self, connection: sqlite3.Connection) -> None:
+        try:
+            self.result = self.job(connection)
+        except sqlite3.Error:
+            if not connection.in_transaction:
+                # SQLite gave up the whole transaction, so the whole group has failed.
+                raise
+            self.error, self.cause = StoreUnavailable(), Failure()
+        except Exception as error:  # noqa: BLE001 - a bug fails its caller, not the group
+            self.error = error
         else:
-            self.answer.errback(self.error)
-
-
-Attempt = Callable[[sqlite3.Connection, _Call[Any]], _Outcome]
+            self.error = self.cause = None
 
 
 class _JobThread:
@@ -250,8 +243,8 @@ class _JobThread:
     def _work(self) -> None:
         while self._signals.get():
             while self._waiting:
-                outcomes = self._attempt_group()
-                self._reactor.callFromThread(_deliver, outcomes)
+                group = self._attempt_group()
+                self._reactor.callFromThread(_deliver, group)
         self._disconnect()
         self._turn.close()
         self._reactor.callFromThread(self._announce_stop)
@@ -264,7 +257,8 @@ class _JobThread:
                 taken.append(self._waiting.popleft())
         return taken
 
-    def _attempt_group(self) -> list[_Outcome]:
+    def _attempt_group(self) -> list[_Call[Any]]:
+        """Do a part of what waits; the calls that can be answered now."""
         group: list[_Call[Any]] = []
         try:
             with self._turn:
@@ -272,7 +266,9 @@ class _JobThread:
                 group = self._take(MAX_GROUP)
                 if self._connection is None:
                     self._connection = connect(self._path)
-                return self._transact(self._connection, group) if group else []
+                if group:
+                    self._transact(self._connection, group)
+                return group
         except Exception as error:  # noqa: BLE001 - others need this thread
             group = group or self._take(MAX_GROUP)
             self._log_outage(error, len(group))
@@ -290,7 +286,7 @@ class _JobThread:
 
     def _transact(
         self, connection: sqlite3.Connection, group: list[_Call[Any]]
-    ) -> list[_Outcome]:
+    ) -> None:
         raise NotImplementedError
 
     def _disconnect(self) -> None:
@@ -311,8 +307,8 @@ class Reader(_JobThread):
 
     def _transact(
         self, connection: sqlite3.Connection, group: list[_Call[Any]]
-    ) -> list[_Outcome]:
-        return _together(connection, group, "BEGIN", _attempt)
+    ) -> None:
+        _together(connection, group, "BEGIN", _attempt)
 
 
 class Writer(_JobThread):
@@ -325,70 +321,72 @@ class Writer(_JobThread):
 
     def _transact(
         self, connection: sqlite3.Connection, group: list[_Call[Any]]
-    ) -> list[_Outcome]:
+    ) -> None:
         begin = "BEGIN IMMEDIATE"
         try:
-            return _together(connection, group, begin, _attempt_harmlessly)
+            _together(connection, group, begin, _attempt_harmlessly)
         except _MustBeUndone:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
-        return _together(connection, group, begin, _attempt_in_savepoint)
+            _together(connection, group, begin, _attempt_in_savepoint)
 
 
 def _together(
     connection: sqlite3.Connection,
     group: list[_Call[Any]],
     begin: str,
-    attempt: Attempt,
-) -> list[_Outcome]:
+    attempt: Callable[[sqlite3.Connection, list[_Call[Any]]], None],
+) -> None:
     """Do all jobs of a group in one transaction."""
     connection.execute(begin)
-    outcomes = [attempt(connection, call) for call in group]
+    attempt(connection, group)
     connection.execute("COMMIT")
-    for outcome in outcomes:
-        outcome.log()
-    return outcomes
+    for call in group:
+        if call.cause is not None:
+            _JobThread.log.failure("An operation failed", call.cause)
 
 
 class _MustBeUndone(Exception):
     """A job that failed has changed something."""
 
 
-def _attempt_harmlessly(connection: sqlite3.Connection, call: _Call[Any]) -> _Outcome:
-    before = connection.total_changes
-    outcome = _attempt(connection, call)
-    if outcome.error is not None:
-        is_changed = connection.total_changes != before
-        if is_changed or not connection.in_transaction:
-            raise _MustBeUndone
-    return outcome
+def _attempt(connection: sqlite3.Connection, group: list[_Call[Any]]) -> None:
+    for call in group:
+        call.attempt(connection)
 
 
-def _attempt_in_savepoint(connection: sqlite3.Connection, call: _Call[Any]) -> _Outcome:
-    connection.execute("SAVEPOINT job")
-    outcome = _attempt(connection, call)
-    if outcome.error is not None:
-        connection.execute("ROLLBACK TO job")
-    connection.execute("RELEASE job")
-    return outcome
+def _attempt_harmlessly(
+    connection: sqlite3.Connection, group: list[_Call[Any]]
+) -> None:
+    for call in group:
+        before = connection.total_changes
+        call.attempt(connection)
+        if call.error is not None:
+            is_changed = connection.total_changes != before
+            if is_changed or not connection.in_transaction:
+                raise _MustBeUndone
 
 
-def _attempt(connection: sqlite3.Connection, call: _Call[Any]) -> _Outcome:
-    try:
-        return _Outcome(call.answer, result=call.job(connection))
-    except sqlite3.Error:
-        if not connection.in_transaction:
-            # SQLite gave up the whole transaction, so the whole group has failed.
-            raise
-        return _Outcome(call.answer, error=StoreUnavailable(), cause=Failure())
-    except Exception as error:  # noqa: BLE001 - a bug fails its caller, not the group
-        return _Outcome(call.answer, error=error)
+def _attempt_in_savepoint(
+    connection: sqlite3.Connection, group: list[_Call[Any]]
+) -> None:
+    for call in group:
+        connection.execute("SAVEPOINT job")
+        call.attempt(connection)
+        if call.error is not None:
+            connection.execute("ROLLBACK TO job")
+        connection.execute("RELEASE job")
 
 
-def _unavailable(calls: list[_Call[Any]]) -> list[_Outcome]:
-    return [_Outcome(call.answer, error=StoreUnavailable()) for call in calls]
+def _unavailable(calls: list[_Call[Any]]) -> list[_Call[Any]]:
+    for call in calls:
+        call.error = StoreUnavailable()
+    return calls
 
 
-def _deliver(outcomes: list[_Outcome]) -> None:
-    for outcome in outcomes:
-        outcome.deliver()
+def _deliver(calls: list[_Call[Any]]) -> None:
+    for call in calls:
+        if call.error is None:
+            call.answer.callback(call.result)
+        else:
+            call.answer.errback(call.error)

@@ -106,15 +106,14 @@ class SQLiteMessageStore(Service):
         also: Posting | None = None,
     ) -> Deferred[list[str]]:
         """Append messages, and maybe others elsewhere, in one savepoint."""
-        postings = [Posting(destination, messages), *([] if also is None else [also])]
-        randoms = [self._randoms(len(each.messages)) for each in postings]
+        randoms = self._randoms(len(messages))
+        more = [] if also is None else self._randoms(len(also.messages))
 
         def job(connection: sqlite3.Connection) -> list[str]:
-            ids = [
-                jobs.post(connection, posting, client_id, now, some)
-                for posting, some in zip(postings, randoms, strict=True)
-            ]
-            return ids[0]
+            if also is not None:
+                place, others = also.destination, also.messages
+                jobs.post(connection, place, others, client_id, now, more)
+            return jobs.post(connection, destination, messages, client_id, now, randoms)
 
         return self._writer.run(job)
 

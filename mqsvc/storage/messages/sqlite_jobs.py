@@ -22,7 +22,7 @@ from mqsvc.messaging.model import (
     DeadLetterRule,
     Destination,
     Message,
-    Posting,
+    NewMessage,
     Selection,
     Stats,
 )
@@ -34,6 +34,7 @@ from mqsvc.storage.ids import (
 )
 from mqsvc.storage.messages import sqlite_statements as sql
 from mqsvc.storage.messages.sqlite_rows import (
+    CLIENT,
     Held,
     Row,
     append,
@@ -52,15 +53,16 @@ MAX_PIECE = 1000
 
 def post(
     connection: sqlite3.Connection,
-    posting: Posting,
+    destination: Destination,
+    messages: Sequence[NewMessage],
     client_id: str,
     now: int,
     randoms: Sequence[int],
 ) -> list[str]:
     """Append messages; ``randoms`` are the random parts of their ids."""
     client = client_number(client_id)
-    sizes = [len(message.body) for message in posting.messages]
-    rowid, positions, run = append(connection, posting.destination, sizes, client, now)
+    sizes = [len(message.body) for message in messages]
+    rowid, positions, run = append(connection, destination, sizes, client, now)
     connection.executemany(
         sql.INSERT_MESSAGE,
         [
@@ -79,14 +81,11 @@ def post(
                 message.body,
             )
             for message, position, random in zip(
-                posting.messages, positions, randoms, strict=True
+                messages, positions, randoms, strict=True
             )
         ],
     )
-    return [
-        format_id(position, random)
-        for position, random in zip(positions, randoms, strict=True)
-    ]
+    return list(map(format_id, positions, randoms))
 
 
 def page(
@@ -112,13 +111,16 @@ def page(
         "limit": selection.limit,
     }
     if selection.hide_client is None:
-        return to_messages(fetch(connection, sql.PAGE[parts], at))
-    foreign = _foreign(connection, parts, at, client_number(selection.hide_client))
-    return [
-        row.message()
-        for each in foreign[: selection.limit]
-        for row in fetch(connection, sql.BY_ROW, (each,))
-    ]
+        return to_messages(connection.execute(sql.PAGE[parts], at))
+    client = client_number(selection.hide_client)
+    rows = connection.execute(sql.PAGE[parts], at).fetchall()
+    foreign = [row for row in rows if row[CLIENT] != client]
+    if len(foreign) < len(rows) == selection.limit:
+        places = _foreign(connection, parts, at, client)[: selection.limit]
+        foreign = [
+            connection.execute(sql.BY_ROW, (place,)).fetchone() for place in places
+        ]
+    return to_messages(foreign)
 
 
 def _foreign(
@@ -165,9 +167,9 @@ def get(
     if rowid is None:
         return []
     return [
-        row.message()
+        message
         for place in _places(message_ids)
-        for row in fetch(connection, sql.BY_ID, (rowid, *place, now))
+        for message in to_messages(connection.execute(sql.BY_ID, (rowid, *place, now)))
     ]
 
 
@@ -399,7 +401,7 @@ def get_claim(
     found = _find_claim(connection, find(connection, destination), claim_id, now)
     if found is None:
         raise ClaimDoesNotExist("The claim does not exist or has ended.")
-    rows = fetch(connection, sql.BY_CLAIM, {"claim": claim_id, "now": now})
+    rows = connection.execute(sql.BY_CLAIM, {"claim": claim_id, "now": now})
     return Claim(claim_id, *found, tuple(to_messages(rows)))
 
 
@@ -445,8 +447,8 @@ def stats(connection: sqlite3.Connection, destination: Destination, now: int) ->
         return Stats()
     at = {"destination": rowid, "now": now}
     total, claimed = connection.execute(sql.STATS, at).fetchone()
-    oldest = to_messages(fetch(connection, sql.OLDEST, at))
-    newest = to_messages(fetch(connection, sql.NEWEST, at))
+    oldest = to_messages(connection.execute(sql.OLDEST, at))
+    newest = to_messages(connection.execute(sql.NEWEST, at))
     return Stats(claimed, total - claimed, *oldest, *newest)
 
 

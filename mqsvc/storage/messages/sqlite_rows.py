@@ -37,16 +37,9 @@ class Row(NamedTuple):
         """Bytes of its body."""
         return len(self.body)
 
-    def message(self) -> Message:
-        """The message as callers see it."""
-        return Message(
-            format_id(self.position, self.random),
-            self.body,
-            self.ttl,
-            self.created,
-            self.claim,
-            self.claim_count,
-        )
+
+CLIENT = Row._fields.index("client")
+"""Where the client is in a row as SQLite gives it."""
 
 
 class Held(NamedTuple):
@@ -72,9 +65,12 @@ def fetch(
     return [Row._make(row) for row in connection.execute(statement, parameters)]
 
 
-def to_messages(rows: Iterable[Row]) -> list[Message]:
-    """Rows as callers see them."""
-    return [row.message() for row in rows]
+def to_messages(rows: Iterable[tuple[Any, ...]]) -> list[Message]:
+    """Rows of :data:`sql.COLUMNS` as callers see them."""
+    return [
+        Message(format_id(position, random), body, ttl, created, claim, count)
+        for _, position, random, _, _, _, body, ttl, created, claim, count, _ in rows
+    ]
 
 
 def name_of(destination: Destination) -> tuple[str, str, str]:

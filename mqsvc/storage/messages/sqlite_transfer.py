@@ -8,10 +8,17 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Sequence
 
-from mqsvc.messaging.model import Destination, StoredMessage
+from mqsvc.messaging.model import Destination, Message, StoredMessage
 from mqsvc.storage.ids import format_id, parse_id
 from mqsvc.storage.messages import sqlite_statements as sql
-from mqsvc.storage.messages.sqlite_rows import NOBODY, Row, append, fetch, find
+from mqsvc.storage.messages.sqlite_rows import (
+    NOBODY,
+    Row,
+    append,
+    fetch,
+    find,
+    to_messages,
+)
 from mqsvc.storage.messages.sqlite_schema import DELAYED, READY
 
 EVERYTHING = (sql.ALL, sql.ALL)
@@ -31,14 +38,15 @@ def stored(
         return []
     at = {"destination": rowid, "after": marker[0], "now": now, "limit": limit}
     rows = fetch(connection, sql.PAGE[EVERYTHING], at)
-    return [_stored(row, now) for row in rows]
+    return [
+        _stored(row, message, now)
+        for row, message in zip(rows, to_messages(rows), strict=True)
+    ]
 
 
-def _stored(row: Row, now: int) -> StoredMessage:
+def _stored(row: Row, message: Message, now: int) -> StoredMessage:
     is_delayed = row.state == DELAYED and row.ready_at > now
-    return StoredMessage(
-        row.message(), row.expires, row.ready_at if is_delayed else None
-    )
+    return StoredMessage(message, row.expires, row.ready_at if is_delayed else None)
 
 
 def restore(
