@@ -13,11 +13,13 @@ import sqlite3
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
+from itertools import groupby
+from operator import attrgetter
 from queue import SimpleQueue
 from threading import Thread
 from typing import Any, Generic, Protocol, TypeVar
 
-from attrs import define
+from attrs import define, field
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
@@ -27,8 +29,12 @@ from mqsvc.messaging.errors import StoreUnavailable
 from mqsvc.storage.errors import SchemaTooNew, StoreOpenError
 from mqsvc.storage.turns import Turn
 
+Item = TypeVar("Item")
 Result = TypeVar("Result")
 Job = Callable[[sqlite3.Connection], Result]
+
+Joint = Callable[[sqlite3.Connection, Sequence[Item]], Sequence[Result]]
+"""A job for any number of items, whole or not at all: a result for each."""
 
 MAX_GROUP = 256
 """Jobs in one transaction at most: bounds how long an answer waits for others."""
@@ -57,6 +63,12 @@ class Worker(Protocol):
 
         A failure of SQLite itself becomes
         :class:`~mqsvc.messaging.errors.StoreUnavailable`.
+        """
+
+    def join(self, job: Joint[Item, Result], item: Item) -> Deferred[Result]:
+        """Like :meth:`run`, but items that wait next to each other are one job.
+
+        Each has its own failure all the same.
         """
 
 
@@ -129,10 +141,15 @@ def _version(connection: sqlite3.Connection) -> int:
 
 @define(eq=False)
 class _Call(Generic[Result]):
-    """A job, the Deferred that waits for it, and what came of its last attempt."""
+    """A job, the Deferred that waits for it, and what came of its last attempt.
+
+    :ivar joint: where the job is one for several items.
+    """
 
     job: Job[Result]
-    answer: Deferred[Result]
+    joint: Joint[Any, Result] | None = None
+    item: Any = None
+    answer: Deferred[Result] = field(factory=Deferred)
     result: Result | None = None
     error: Exception | None = None
     cause: Failure | None = None
@@ -189,15 +206,23 @@ class _JobThread:
 
     def run(self, job: Job[Result]) -> Deferred[Result]:
         """See :class:`Worker`."""
+        return self._submit(_Call(job))
+
+    def join(self, job: Joint[Item, Result], item: Item) -> Deferred[Result]:
+        """See :class:`Worker`."""
+        return self._submit(
+            _Call(lambda connection: job(connection, [item])[0], job, item)
+        )
+
+    def _submit(self, call: _Call[Result]) -> Deferred[Result]:
         if not self._is_running:
             return fail(StoreUnavailable())
-        answer: Deferred[Result] = Deferred()
         if not self._collected:
             # With the first job the thread would wake up and take the interpreter
             # from who brings the others: all of one turn of the reactor go together.
             self._reactor.callLater(0, self._hand_over)
-        self._collected.append(_Call(job, answer))
-        return answer
+        self._collected.append(call)
+        return call.answer
 
     def _hand_over(self) -> None:
         if not self._collected:
@@ -315,8 +340,9 @@ class Writer(_JobThread):
     """Runs jobs that write, each whole or not at all; answers after the fsync.
 
     A savepoint for each job would cost as much as its statements. So a group begins
-    without them: only when a job fails that has already changed something, all are
-    done again, with a savepoint each. Jobs may therefore run twice.
+    without them, and joins what can be: only when a job fails that has already changed
+    something, all are done again, each by itself and with a savepoint. Jobs may
+    therefore run twice.
     """
 
     def _transact(
@@ -358,13 +384,33 @@ def _attempt(connection: sqlite3.Connection, group: list[_Call[Any]]) -> None:
 def _attempt_harmlessly(
     connection: sqlite3.Connection, group: list[_Call[Any]]
 ) -> None:
-    for call in group:
-        before = connection.total_changes
-        call.attempt(connection)
-        if call.error is not None:
-            is_changed = connection.total_changes != before
-            if is_changed or not connection.in_transaction:
-                raise _MustBeUndone
+    for joint, calls in groupby(group, attrgetter("joint")):
+        if joint is None:
+            for call in calls:
+                _attempt_alone(connection, call)
+        else:
+            _attempt_jointly(connection, joint, list(calls))
+
+
+def _attempt_alone(connection: sqlite3.Connection, call: _Call[Any]) -> None:
+    before = connection.total_changes
+    call.attempt(connection)
+    if call.error is not None:
+        is_changed = connection.total_changes != before
+        if is_changed or not connection.in_transaction:
+            raise _MustBeUndone
+
+
+def _attempt_jointly(
+    connection: sqlite3.Connection, job: Joint[Any, Any], calls: list[_Call[Any]]
+) -> None:
+    try:
+        results = job(connection, [call.item for call in calls])
+    except Exception as error:
+        # Whose fault it is shows when each is done by itself.
+        raise _MustBeUndone from error
+    for call, result in zip(calls, results, strict=True):
+        call.result = result
 
 
 def _attempt_in_savepoint(

@@ -440,7 +440,8 @@ class PlanTests(SynchronousTestCase):
         """What each post, claim, delete and list runs makes none."""
         sql = sqlite_statements
         common = [
-            *(sql.FIND_END, sql.MOVE_END, sql.INSERT_MESSAGE),
+            *(sql.FIND_END, sql.MOVE_END),
+            *(sql.insert_messages(1), sql.insert_messages(16)),
             *(sql.FIND_DUE, sql.PAGE[sql.NONE, sql.NONE], sql.COUNT_DOWN),
             *(sql.INSERT_CLAIM, sql.CLAIM_ROW, sql.EXTEND_ROW),
             *(sql.FIND_DESTINATION, sql.HELD, sql.BY_ID, sql.DELETE_ROW),

@@ -1,12 +1,11 @@
 """The embedded message store: one SQLite file, one writer, group commit.
 
-What it does on the file is in :mod:`~mqsvc.storage.messages.sqlite_jobs`; here each
-method sends its job to the thread that may run it.
+What it does on the file is in :mod:`~mqsvc.storage.messages.sqlite_jobs` and the
+modules beside it; here each method sends its job to the thread that may run it.
 """
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Collection, Sequence
 
 from twisted.application.service import Service
@@ -30,6 +29,7 @@ from mqsvc.messaging.model import (
 from mqsvc.storage.ids import RANDOM_BITS, RandomBits, format_id
 from mqsvc.storage.interfaces import IMessageStore
 from mqsvc.storage.messages import sqlite_jobs as jobs
+from mqsvc.storage.messages.sqlite_posting import Post, post
 from mqsvc.storage.messages.sqlite_schema import MIGRATIONS
 from mqsvc.storage.messages.sqlite_sweep import sweep
 from mqsvc.storage.messages.sqlite_transfer import restore, stored
@@ -105,17 +105,12 @@ class SQLiteMessageStore(Service):
         now: int,
         also: Posting | None = None,
     ) -> Deferred[list[str]]:
-        """Append messages, and maybe others elsewhere, in one savepoint."""
-        randoms = self._randoms(len(messages))
-        more = [] if also is None else self._randoms(len(also.messages))
-
-        def job(connection: sqlite3.Connection) -> list[str]:
-            if also is not None:
-                place, others = also.destination, also.messages
-                jobs.post(connection, place, others, client_id, now, more)
-            return jobs.post(connection, destination, messages, client_id, now, randoms)
-
-        return self._writer.run(job)
+        """Append messages, and maybe others elsewhere."""
+        parts = [(destination, messages, self._randoms(len(messages)))]
+        if also is not None:
+            randoms = self._randoms(len(also.messages))
+            parts.append((also.destination, also.messages, randoms))
+        return self._writer.join(post, Post(parts, client_id, now))
 
     def page(
         self, destination: Destination, selection: Selection, now: int

@@ -22,7 +22,6 @@ from mqsvc.messaging.model import (
     DeadLetterRule,
     Destination,
     Message,
-    NewMessage,
     Selection,
     Stats,
 )
@@ -33,11 +32,11 @@ from mqsvc.storage.ids import (
     parse_id,
 )
 from mqsvc.storage.messages import sqlite_statements as sql
+from mqsvc.storage.messages.sqlite_posting import find_end
 from mqsvc.storage.messages.sqlite_rows import (
     CLIENT,
     Held,
     Row,
-    append,
     client_number,
     fetch,
     find,
@@ -45,47 +44,10 @@ from mqsvc.storage.messages.sqlite_rows import (
     name_of,
     to_messages,
 )
-from mqsvc.storage.messages.sqlite_schema import CLAIMED, DELAYED, READY
+from mqsvc.storage.messages.sqlite_schema import CLAIMED
 
 MAX_PIECE = 1000
 """Messages that a search for those of other clients looks at in one step."""
-
-
-def post(
-    connection: sqlite3.Connection,
-    destination: Destination,
-    messages: Sequence[NewMessage],
-    client_id: str,
-    now: int,
-    randoms: Sequence[int],
-) -> list[str]:
-    """Append messages; ``randoms`` are the random parts of their ids."""
-    client = client_number(client_id)
-    sizes = [len(message.body) for message in messages]
-    rowid, positions, run = append(connection, destination, sizes, client, now)
-    connection.executemany(
-        sql.INSERT_MESSAGE,
-        [
-            (
-                rowid,
-                position,
-                random,
-                DELAYED if message.delay else READY,
-                now + message.delay * 1000 if message.delay else 0,
-                now + message.ttl * 1000,
-                now,
-                message.ttl,
-                client,
-                run,
-                0,
-                message.body,
-            )
-            for message, position, random in zip(
-                messages, positions, randoms, strict=True
-            )
-        ],
-    )
-    return list(map(format_id, positions, randoms))
 
 
 def page(
@@ -373,18 +335,18 @@ def _move(
     expires = None if rule.ttl is None else now + rule.ttl * 1000
     for client, group in groupby(rows, key=attrgetter("client")):
         moving = list(group)
-        target, positions, run = append(
-            connection, rule.target, _sizes(moving), client, now
-        )
+        target = find_end(connection, name_of(rule.target), client, now)
+        positions = target.take(_sizes(moving), client)
+        target.store(connection)
         connection.executemany(
             sql.MOVE_ROW,
             [
                 {
                     "row": row.rowid,
-                    "target": target,
+                    "target": target.rowid,
                     "position": position,
                     "random": random_bits(RANDOM_BITS),
-                    "run": run,
+                    "run": target.run,
                     "ttl": rule.ttl,
                     "expires": expires,
                 }
