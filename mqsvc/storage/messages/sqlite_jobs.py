@@ -125,13 +125,11 @@ def get(
     now: int,
 ) -> list[Message]:
     """Messages by id."""
-    rowid = find(connection, destination)
-    if rowid is None:
-        return []
+    name = name_of(destination)
     return [
         message
         for place in _places(message_ids)
-        for message in to_messages(connection.execute(sql.BY_ID, (rowid, *place, now)))
+        for message in to_messages(connection.execute(sql.BY_ID, (*name, *place, now)))
     ]
 
 
@@ -143,33 +141,28 @@ def delete(
     claim_ids: Collection[str] | None,
 ) -> None:
     """Delete messages by id, where ``claim_ids`` allow it."""
-    rowid = find(connection, destination)
-    if rowid is None:
-        return
+    name = name_of(destination)
     rows = [
         Held._make(row)
         for place in _places(message_ids)
-        for row in connection.execute(sql.HELD, (rowid, *place, now))
+        for row in connection.execute(sql.HELD, (*name, *place, now))
     ]
     if claim_ids is not None:
         for row in rows:
-            _check_claim(connection, rowid, row, now, claim_ids)
-    _remove(connection, rowid, rows)
+            _check_claim(connection, row, now, claim_ids)
+    if rows:
+        _remove(connection, rows[0].destination, rows)
 
 
 def _check_claim(
-    connection: sqlite3.Connection,
-    rowid: int,
-    row: Held,
-    now: int,
-    claim_ids: Collection[str],
+    connection: sqlite3.Connection, row: Held, now: int, claim_ids: Collection[str]
 ) -> None:
     holder = row.claim_at(now)
     if holder is None:
         if claim_ids:
             raise MessageNotClaimed("The message is not under the claim given.")
     elif holder not in claim_ids:
-        if claim_ids and not _any_live(connection, rowid, claim_ids, now):
+        if claim_ids and not _any_live(connection, row.destination, claim_ids, now):
             raise MessageNotClaimed("The claim given does not exist or has ended.")
         raise MessageIsClaimed("The message is claimed: give the claim that holds it.")
 
@@ -193,9 +186,8 @@ def _find_claim(
 def _remove(
     connection: sqlite3.Connection, rowid: int, rows: Sequence[Row | Held]
 ) -> None:
-    if rows:
-        connection.executemany(sql.DELETE_ROW, [(row.rowid,) for row in rows])
-        _count_off(connection, rowid, rows)
+    connection.executemany(sql.DELETE_ROW, [(row.rowid,) for row in rows])
+    _count_off(connection, rowid, rows)
 
 
 def _count_off(
@@ -237,7 +229,8 @@ def pop(
 ) -> list[Message]:
     """Take and delete."""
     rowid, rows = _free(connection, destination, limit, now)
-    _remove(connection, rowid, rows)
+    if rows:
+        _remove(connection, rowid, rows)
     return to_messages(rows)
 
 

@@ -46,6 +46,7 @@ class Held(NamedTuple):
     """The columns of :data:`sql.HELD`."""
 
     rowid: int
+    destination: int
     state: int
     ready_at: int
     claim: str | None

@@ -154,17 +154,18 @@ BY_ROW = f"SELECT {COLUMNS} FROM messages WHERE rowid = ?"  # noqa: S608
 
 
 def _by_id(columns: str) -> str:
+    """One message of a destination that is given by its name."""
     return f"""
         SELECT {columns} FROM (VALUES ({READY}), ({DELAYED}), ({CLAIMED})) AS states
         CROSS JOIN messages INDEXED BY messages_in_order
-        ON destination = ? AND state = states.column1 AND position = ? AND random = ?
-        AND expires > ?
+        ON destination = ({FIND_DESTINATION}) AND state = states.column1
+        AND position = ? AND random = ? AND expires > ?
     """  # noqa: S608
 
 
 BY_ID = _by_id(COLUMNS)
 
-HELD = _by_id("messages.rowid, state, ready_at, claim, length(body)")
+HELD = _by_id("messages.rowid, destination, state, ready_at, claim, length(body)")
 """What is to be known of a message that is deleted; its body is not read."""
 
 BY_CLAIM = f"""
