@@ -161,19 +161,17 @@ class SQLiteMessageStore(Service):
     ) -> Deferred[Claimed]:
         """Lend messages."""
         claim_id = format_id(now * 1000, self._random_bits(RANDOM_BITS))
-        return self._writer.run(
-            lambda connection: jobs.claim(
-                connection,
-                destination,
-                claim_id,
-                ttl,
-                grace,
-                limit,
-                now,
-                dead_letter,
-                self._random_bits,
-            )
+        wanted = jobs.Wanted(
+            destination,
+            claim_id,
+            ttl,
+            grace,
+            limit,
+            now,
+            dead_letter,
+            self._random_bits,
         )
+        return self._writer.join(jobs.claim, wanted)
 
     def get_claim(
         self, destination: Destination, claim_id: str, now: int

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Collection, Iterable, Sequence
-from itertools import groupby
+from itertools import groupby, islice
 from operator import attrgetter
+
+from attrs import frozen
 
 from mqsvc.messaging.errors import (
     ClaimDoesNotExist,
@@ -234,51 +236,83 @@ def pop(
     return to_messages(rows)
 
 
-def claim(
-    connection: sqlite3.Connection,
-    destination: Destination,
-    claim_id: str,
-    ttl: int,
-    grace: int,
-    limit: int,
-    now: int,
-    dead_letter: DeadLetterRule | None,
-    random_bits: RandomBits,
-) -> Claimed:
+@frozen
+class Wanted:
+    """What one claim asks for, and where it is to find it."""
+
+    destination: Destination
+    claim_id: str
+    ttl: int
+    grace: int
+    limit: int
+    now: int
+    dead_letter: DeadLetterRule | None
+    random_bits: RandomBits
+
+    @property
+    def ends(self) -> int:
+        """When the claim is over."""
+        return self.now + self.ttl * 1000
+
+
+def claim(connection: sqlite3.Connection, claims: Sequence[Wanted]) -> list[Claimed]:
     """Lend the oldest free messages, or move them where they are due."""
+    return [
+        claimed
+        for destination, some in groupby(claims, attrgetter("destination"))
+        for claimed in _claim(connection, destination, list(some))
+    ]
+
+
+def _claim(
+    connection: sqlite3.Connection, destination: Destination, claims: Sequence[Wanted]
+) -> list[Claimed]:
+    """What is found for all is dealt out: who came first gets the oldest."""
+    limit, now = sum(each.limit for each in claims), max(each.now for each in claims)
     rowid, rows = _free(connection, destination, limit, now)
-    dead, kept = _split(rows, dead_letter)
-    if dead and dead_letter is not None:
-        _move(connection, rowid, dead, dead_letter, now, random_bits)
+    rest = iter(rows)
+    shares = [_split(list(islice(rest, each.limit)), each) for each in claims]
+    lent = [row for _, kept in shares for row in kept]
+    if lent:
+        count_down(connection, rowid, 0, _claimed_states(lent) - len(lent))
+    return [
+        _hand_out(connection, rowid, each, *share)
+        for each, share in zip(claims, shares, strict=True)
+    ]
+
+
+def _hand_out(
+    connection: sqlite3.Connection,
+    rowid: int,
+    wanted: Wanted,
+    dead: Sequence[Row],
+    kept: Sequence[Row],
+) -> Claimed:
+    if dead and wanted.dead_letter is not None:
+        rule, now = wanted.dead_letter, wanted.now
+        _move(connection, rowid, dead, rule, now, wanted.random_bits)
     if not kept:
-        return Claimed(None, dead_lettered=len(dead))
-    lent = _lend(connection, rowid, kept, claim_id, ttl, grace, now)
-    count_down(connection, rowid, 0, _claimed_states(kept) - len(kept))
-    return Claimed(Claim(claim_id, ttl, now, lent), len(dead))
+        return Claimed(None, len(dead))
+    lent = _lend(connection, rowid, kept, wanted)
+    return Claimed(Claim(wanted.claim_id, wanted.ttl, wanted.now, lent), len(dead))
 
 
 def _lend(
-    connection: sqlite3.Connection,
-    rowid: int,
-    rows: Sequence[Row],
-    claim_id: str,
-    ttl: int,
-    grace: int,
-    now: int,
+    connection: sqlite3.Connection, rowid: int, rows: Sequence[Row], wanted: Wanted
 ) -> tuple[Message, ...]:
     """Put messages under a new claim; what they are then."""
-    until = _until(now, ttl, grace)
-    ends, longer = until["ends"], until["extended_ttl"]
-    connection.execute(sql.INSERT_CLAIM, (claim_id, rowid, ttl, now, ends))
+    claim_id, ttl, ends = wanted.claim_id, wanted.ttl, wanted.ends
+    longer = ttl + wanted.grace
+    connection.execute(sql.INSERT_CLAIM, (claim_id, rowid, ttl, wanted.now, ends))
     connection.executemany(
         sql.CLAIM_ROW,
         [(ends, claim_id, row.claim_count + 1, row.rowid) for row in rows],
     )
     outlasted = [row.rowid for row in rows if row.expires < ends]
     if outlasted:
+        expires = ends + wanted.grace * 1000
         connection.executemany(
-            sql.EXTEND_ROW,
-            [(longer, until["extended_expires"], each) for each in outlasted],
+            sql.EXTEND_ROW, [(longer, expires, each) for each in outlasted]
         )
     return tuple(
         Message(
@@ -293,13 +327,11 @@ def _lend(
     )
 
 
-def _split(
-    rows: list[Row], dead_letter: DeadLetterRule | None
-) -> tuple[list[Row], list[Row]]:
+def _split(rows: list[Row], wanted: Wanted) -> tuple[list[Row], list[Row]]:
     """What is to be moved, and what is to be handed out."""
-    if dead_letter is None:
+    if wanted.dead_letter is None:
         return [], rows
-    bound = dead_letter.max_claim_count
+    bound = wanted.dead_letter.max_claim_count
     return (
         [row for row in rows if row.claim_count >= bound],
         [row for row in rows if row.claim_count < bound],
