@@ -17,19 +17,21 @@ RandomBits = Callable[[int], int]
 
 RANDOM_BITS = 40
 
+ID_BYTES = 12
+
 _MESSAGE_ID = re.compile(r"[0-9a-f]{24}\Z")
 
 
 def format_id(position: int, random: int) -> str:
     """The id of a position (below 2**56) and :data:`RANDOM_BITS` random bits."""
-    return f"{position:014x}{random:010x}"
+    return (position << RANDOM_BITS | random).to_bytes(ID_BYTES).hex()
 
 
 def parse_id(text: str) -> tuple[int, int] | None:
     """The position and the random bits of an id; none when it is malformed."""
     if not _MESSAGE_ID.match(text):
         return None
-    return int(text[:14], 16), int(text[14:], 16)
+    return divmod(int(text, 16), 1 << RANDOM_BITS)
 
 
 def first_position(now: int) -> int:

@@ -13,11 +13,13 @@ import sqlite3
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
+from itertools import groupby
+from operator import attrgetter
 from queue import SimpleQueue
 from threading import Thread
 from typing import Any, Generic, Protocol, TypeVar
 
-from attrs import frozen
+from attrs import define, field
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
@@ -27,8 +29,12 @@ from mqsvc.messaging.errors import StoreUnavailable
 from mqsvc.storage.errors import SchemaTooNew, StoreOpenError
 from mqsvc.storage.turns import Turn
 
+Item = TypeVar("Item")
 Result = TypeVar("Result")
 Job = Callable[[sqlite3.Connection], Result]
+
+Joint = Callable[[sqlite3.Connection, Sequence[Item]], Sequence[Result]]
+"""A job for any number of items, whole or not at all: a result for each."""
 
 MAX_GROUP = 256
 """Jobs in one transaction at most: bounds how long an answer waits for others."""
@@ -57,6 +63,12 @@ class Worker(Protocol):
 
         A failure of SQLite itself becomes
         :class:`~mqsvc.messaging.errors.StoreUnavailable`.
+        """
+
+    def join(self, job: Joint[Item, Result], item: Item) -> Deferred[Result]:
+        """Like :meth:`run`, but items that wait next to each other are one job.
+
+        Each has its own failure all the same.
         """
 
 
@@ -127,35 +139,33 @@ def _version(connection: sqlite3.Connection) -> int:
     return version
 
 
-@frozen
+@define(eq=False)
 class _Call(Generic[Result]):
-    """A job and the Deferred that waits for it."""
+    """A job, the Deferred that waits for it, and what came of its last attempt.
+
+    :ivar joint: where the job is one for several items.
+    """
 
     job: Job[Result]
-    answer: Deferred[Result]
-
-
-@frozen
-class _Outcome:
-    """What to tell a Deferred, once back in the reactor's thread."""
-
-    answer: Deferred[Any]
-    result: Any = None
+    joint: Joint[Any, Result] | None = None
+    item: Any = None
+    answer: Deferred[Result] = field(factory=Deferred)
+    result: Result | None = None
     error: Exception | None = None
     cause: Failure | None = None
 
-    def log(self) -> None:
-        if self.cause is not None:
-            _JobThread.log.failure("An operation failed", self.cause)
-
-    def deliver(self) -> None:
-        if self.error is None:
-            self.answer.callback(self.result)
+    def attempt(self, connection: sqlite3.Connection) -> None:
+        try:
+            self.result = self.job(connection)
+        except sqlite3.Error:
+            if not connection.in_transaction:
+                # SQLite gave up the whole transaction, so the whole group has failed.
+                raise
+            self.error, self.cause = StoreUnavailable(), Failure()
+        except Exception as error:  # noqa: BLE001 - a bug fails its caller, not the group
+            self.error = error
         else:
-            self.answer.errback(self.error)
-
-
-Attempt = Callable[[sqlite3.Connection, _Call[Any]], _Outcome]
+            self.error = self.cause = None
 
 
 class _JobThread:
@@ -196,15 +206,23 @@ class _JobThread:
 
     def run(self, job: Job[Result]) -> Deferred[Result]:
         """See :class:`Worker`."""
+        return self._submit(_Call(job))
+
+    def join(self, job: Joint[Item, Result], item: Item) -> Deferred[Result]:
+        """See :class:`Worker`."""
+        return self._submit(
+            _Call(lambda connection: job(connection, [item])[0], job, item)
+        )
+
+    def _submit(self, call: _Call[Result]) -> Deferred[Result]:
         if not self._is_running:
             return fail(StoreUnavailable())
-        answer: Deferred[Result] = Deferred()
         if not self._collected:
             # With the first job the thread would wake up and take the interpreter
             # from who brings the others: all of one turn of the reactor go together.
             self._reactor.callLater(0, self._hand_over)
-        self._collected.append(_Call(job, answer))
-        return answer
+        self._collected.append(call)
+        return call.answer
 
     def _hand_over(self) -> None:
         if not self._collected:
@@ -250,8 +268,8 @@ class _JobThread:
     def _work(self) -> None:
         while self._signals.get():
             while self._waiting:
-                outcomes = self._attempt_group()
-                self._reactor.callFromThread(_deliver, outcomes)
+                group = self._attempt_group()
+                self._reactor.callFromThread(_deliver, group)
         self._disconnect()
         self._turn.close()
         self._reactor.callFromThread(self._announce_stop)
@@ -264,7 +282,8 @@ class _JobThread:
                 taken.append(self._waiting.popleft())
         return taken
 
-    def _attempt_group(self) -> list[_Outcome]:
+    def _attempt_group(self) -> list[_Call[Any]]:
+        """Do a part of what waits; the calls that can be answered now."""
         group: list[_Call[Any]] = []
         try:
             with self._turn:
@@ -272,7 +291,9 @@ class _JobThread:
                 group = self._take(MAX_GROUP)
                 if self._connection is None:
                     self._connection = connect(self._path)
-                return self._transact(self._connection, group) if group else []
+                if group:
+                    self._transact(self._connection, group)
+                return group
         except Exception as error:  # noqa: BLE001 - others need this thread
             group = group or self._take(MAX_GROUP)
             self._log_outage(error, len(group))
@@ -290,7 +311,7 @@ class _JobThread:
 
     def _transact(
         self, connection: sqlite3.Connection, group: list[_Call[Any]]
-    ) -> list[_Outcome]:
+    ) -> None:
         raise NotImplementedError
 
     def _disconnect(self) -> None:
@@ -311,84 +332,107 @@ class Reader(_JobThread):
 
     def _transact(
         self, connection: sqlite3.Connection, group: list[_Call[Any]]
-    ) -> list[_Outcome]:
-        return _together(connection, group, "BEGIN", _attempt)
+    ) -> None:
+        _together(connection, group, "BEGIN", _attempt)
 
 
 class Writer(_JobThread):
     """Runs jobs that write, each whole or not at all; answers after the fsync.
 
     A savepoint for each job would cost as much as its statements. So a group begins
-    without them: only when a job fails that has already changed something, all are
-    done again, with a savepoint each. Jobs may therefore run twice.
+    without them, and joins what can be: only when a job fails that has already changed
+    something, all are done again, each by itself and with a savepoint. Jobs may
+    therefore run twice.
     """
 
     def _transact(
         self, connection: sqlite3.Connection, group: list[_Call[Any]]
-    ) -> list[_Outcome]:
+    ) -> None:
         begin = "BEGIN IMMEDIATE"
         try:
-            return _together(connection, group, begin, _attempt_harmlessly)
+            _together(connection, group, begin, _attempt_harmlessly)
         except _MustBeUndone:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
-        return _together(connection, group, begin, _attempt_in_savepoint)
+            _together(connection, group, begin, _attempt_in_savepoint)
 
 
 def _together(
     connection: sqlite3.Connection,
     group: list[_Call[Any]],
     begin: str,
-    attempt: Attempt,
-) -> list[_Outcome]:
+    attempt: Callable[[sqlite3.Connection, list[_Call[Any]]], None],
+) -> None:
     """Do all jobs of a group in one transaction."""
     connection.execute(begin)
-    outcomes = [attempt(connection, call) for call in group]
+    attempt(connection, group)
     connection.execute("COMMIT")
-    for outcome in outcomes:
-        outcome.log()
-    return outcomes
+    for call in group:
+        if call.cause is not None:
+            _JobThread.log.failure("An operation failed", call.cause)
 
 
 class _MustBeUndone(Exception):
     """A job that failed has changed something."""
 
 
-def _attempt_harmlessly(connection: sqlite3.Connection, call: _Call[Any]) -> _Outcome:
+def _attempt(connection: sqlite3.Connection, group: list[_Call[Any]]) -> None:
+    for call in group:
+        call.attempt(connection)
+
+
+def _attempt_harmlessly(
+    connection: sqlite3.Connection, group: list[_Call[Any]]
+) -> None:
+    for joint, calls in groupby(group, attrgetter("joint")):
+        if joint is None:
+            for call in calls:
+                _attempt_alone(connection, call)
+        else:
+            _attempt_jointly(connection, joint, list(calls))
+
+
+def _attempt_alone(connection: sqlite3.Connection, call: _Call[Any]) -> None:
     before = connection.total_changes
-    outcome = _attempt(connection, call)
-    if outcome.error is not None:
+    call.attempt(connection)
+    if call.error is not None:
         is_changed = connection.total_changes != before
         if is_changed or not connection.in_transaction:
             raise _MustBeUndone
-    return outcome
 
 
-def _attempt_in_savepoint(connection: sqlite3.Connection, call: _Call[Any]) -> _Outcome:
-    connection.execute("SAVEPOINT job")
-    outcome = _attempt(connection, call)
-    if outcome.error is not None:
-        connection.execute("ROLLBACK TO job")
-    connection.execute("RELEASE job")
-    return outcome
-
-
-def _attempt(connection: sqlite3.Connection, call: _Call[Any]) -> _Outcome:
+def _attempt_jointly(
+    connection: sqlite3.Connection, job: Joint[Any, Any], calls: list[_Call[Any]]
+) -> None:
     try:
-        return _Outcome(call.answer, result=call.job(connection))
-    except sqlite3.Error:
-        if not connection.in_transaction:
-            # SQLite gave up the whole transaction, so the whole group has failed.
-            raise
-        return _Outcome(call.answer, error=StoreUnavailable(), cause=Failure())
-    except Exception as error:  # noqa: BLE001 - a bug fails its caller, not the group
-        return _Outcome(call.answer, error=error)
+        results = job(connection, [call.item for call in calls])
+    except Exception as error:
+        # Whose fault it is shows when each is done by itself.
+        raise _MustBeUndone from error
+    for call, result in zip(calls, results, strict=True):
+        call.result = result
 
 
-def _unavailable(calls: list[_Call[Any]]) -> list[_Outcome]:
-    return [_Outcome(call.answer, error=StoreUnavailable()) for call in calls]
+def _attempt_in_savepoint(
+    connection: sqlite3.Connection, group: list[_Call[Any]]
+) -> None:
+    for call in group:
+        connection.execute("SAVEPOINT job")
+        call.attempt(connection)
+        if call.error is not None:
+            connection.execute("ROLLBACK TO job")
+        connection.execute("RELEASE job")
 
 
-def _deliver(outcomes: list[_Outcome]) -> None:
-    for outcome in outcomes:
-        outcome.deliver()
+def _unavailable(calls: list[_Call[Any]]) -> list[_Call[Any]]:
+    for call in calls:
+        call.error = StoreUnavailable()
+    return calls
+
+
+def _deliver(calls: list[_Call[Any]]) -> None:
+    for call in calls:
+        if call.error is None:
+            call.answer.callback(call.result)
+        else:
+            call.answer.errback(call.error)

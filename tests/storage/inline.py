@@ -6,7 +6,7 @@ import sqlite3
 
 from twisted.internet.defer import Deferred, execute, succeed
 
-from mqsvc.storage.sqlite import Job, Result, connect
+from mqsvc.storage.sqlite import Item, Job, Joint, Result, connect
 
 
 class InlineWorker:
@@ -35,6 +35,10 @@ class InlineWorker:
     def run(self, job: Job[Result]) -> Deferred[Result]:
         """Fire with what the job returns, or fail with what it raises."""
         return execute(self._transact, job)
+
+    def join(self, job: Joint[Item, Result], item: Item) -> Deferred[Result]:
+        """Each item is a job of its own."""
+        return self.run(lambda connection: job(connection, [item])[0])
 
     def _transact(self, job: Job[Result]) -> Result:
         if self._connection is None:

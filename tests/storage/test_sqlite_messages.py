@@ -219,6 +219,9 @@ class GroupTests(TestCase):
     def post(self, body: bytes) -> Deferred[list[str]]:
         return self.store.post(ORDERS, [NewMessage(body, 60)], "alice", START)
 
+    def post_elsewhere(self, body: bytes) -> Deferred[list[str]]:
+        return self.store.post(RETURNS, [NewMessage(body, 60)], "alice", START)
+
     async def bodies(self) -> list[bytes]:
         """What is stored, whoever holds it."""
         page: list[Message] = await self.store.page(ORDERS, EVERYTHING, START)
@@ -240,6 +243,64 @@ class GroupTests(TestCase):
         await gatherResults(posts)
         self.assertEqual(self.statements.count("COMMIT"), 1)
         self.assertEqual(await self.bodies(), [b"%d" % n for n in range(20)])
+
+    def ran(self, beginning: str) -> int:
+        """How many of the statements noted begin so."""
+        words = beginning.split()
+        return sum(each.split()[: len(words)] == words for each in self.statements)
+
+    async def test_joined_posts(self) -> None:
+        """Posts that wait together are inserted by as few statements as can be."""
+        go_on = await self.hold()
+        watch = self.watch()
+        posts = [self.post(b"%d" % number) for number in range(20)]
+        go_on.set()
+        await watch
+        await gatherResults(posts)
+        self.assertEqual(self.ran("INSERT INTO messages"), 2)
+        self.assertEqual(self.ran("UPDATE destinations"), 1)
+        self.assertEqual(await self.bodies(), [b"%d" % n for n in range(20)])
+
+    async def test_joined_claims(self) -> None:
+        """Claims that wait together look once, and the first get the oldest."""
+        for number in range(4):
+            await self.post(b"%d" % number)
+        await self.post_elsewhere(b"4")
+        go_on = await self.hold()
+        watch = self.watch()
+        places = [*[(ORDERS, limit) for limit in (1, 2, 3, 1)], (RETURNS, 9)]
+        claims = [
+            self.store.claim(place, 60, 60, limit, START) for place, limit in places
+        ]
+        go_on.set()
+        await watch
+        lent = [each.claim for each in await gatherResults(claims)]
+        self.assertEqual(
+            [
+                None if each is None else [m.body for m in each.messages]
+                for each in lent
+            ],
+            [[b"0"], [b"1", b"2"], [b"3"], None, [b"4"]],
+        )
+        self.assertEqual(self.ran("SELECT id, EXISTS"), 2)
+        self.assertEqual((await self.store.stats(ORDERS, START)).claimed, 4)
+
+    async def test_joined_claims_under_a_rule(self) -> None:
+        """What is due for another queue is so in the share that it falls into."""
+        rule = DeadLetterRule(RETURNS, 1)
+        for body in (b"worn", b"fresh"):
+            await self.post(body)
+        worn = (await self.store.claim(ORDERS, 60, 60, 1, START)).claim
+        assert worn is not None
+        await self.store.release(ORDERS, worn.id, START)
+        go_on = await self.hold()
+        claims = [self.store.claim(ORDERS, 60, 60, 1, START, rule) for _ in range(2)]
+        go_on.set()
+        first, second = await gatherResults(claims)
+        self.assertEqual((first.claim, first.dead_lettered), (None, 1))
+        assert second.claim is not None
+        self.assertEqual([m.body for m in second.claim.messages], [b"fresh"])
+        self.assertEqual((await self.store.stats(RETURNS, START)).free, 1)
 
     async def test_refusal_is_its_own(self) -> None:
         """A job that is refused fails alone in its group."""
@@ -440,7 +501,8 @@ class PlanTests(SynchronousTestCase):
         """What each post, claim, delete and list runs makes none."""
         sql = sqlite_statements
         common = [
-            *(sql.FIND_END, sql.MOVE_END, sql.INSERT_MESSAGE),
+            *(sql.FIND_END, sql.MOVE_END),
+            *(sql.insert_messages(1), sql.insert_messages(16)),
             *(sql.FIND_DUE, sql.PAGE[sql.NONE, sql.NONE], sql.COUNT_DOWN),
             *(sql.INSERT_CLAIM, sql.CLAIM_ROW, sql.EXTEND_ROW),
             *(sql.FIND_DESTINATION, sql.HELD, sql.BY_ID, sql.DELETE_ROW),

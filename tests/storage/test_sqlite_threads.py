@@ -10,7 +10,7 @@ import contextlib
 import os
 import sqlite3
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from threading import Event, current_thread
 from typing import Any
@@ -327,6 +327,66 @@ class FailingJobTests(ThreadTestCase):
         self.assertEqual([[1], [1]], await gatherResults([before, after]))
         await self.fails(StoreUnavailable, wrong)
         self.assertEqual(1, len(self.flushLoggedErrors(sqlite3.OperationalError)))
+
+
+def insert_all(connection: sqlite3.Connection, items: Sequence[Any]) -> list[Any]:
+    """A job that adds several numbers, and says how many with each."""
+    for item in items:
+        connection.execute("INSERT INTO numbers VALUES (?)", (item,))
+    return [(item, len(items)) for item in items]
+
+
+class JointJobTests(ThreadTestCase):
+    """Items that are done by one job."""
+
+    async def outcomes(self, *items: Any) -> list[Any]:
+        """What comes of items that wait together; of a job where one is given."""
+        doorstep = await self.hold(self.writer)
+        answers = [
+            self.writer.run(item)
+            if callable(item)
+            else self.writer.join(insert_all, item)
+            for item in items
+        ]
+        doorstep.open()
+        outcomes = await DeferredList(answers, consumeErrors=True)
+        return [result if done else result.type for done, result in outcomes]
+
+    async def test_neighbours(self) -> None:
+        """Those next to each other are one job, in the order of all."""
+        outcomes = await self.outcomes(1, 2, insert(3), 4, 5, 6)
+        expected = [(1, 2), (2, 2), 3, (4, 3), (5, 3), (6, 3)]
+        self.assertEqual(expected, outcomes)
+        self.assertEqual([*range(1, 7)], self.stored())
+
+    async def test_failing_item(self) -> None:
+        """An item that fails does so alone: all are done again, each by itself."""
+        outcomes = await self.outcomes(1, None, 2)
+        self.assertEqual([(1, 1), StoreUnavailable, (2, 1)], outcomes)
+        self.assertEqual([1, 2], self.stored())
+        self.assertEqual(1, len(self.flushLoggedErrors(sqlite3.IntegrityError)))
+
+    async def test_failing_neighbour(self) -> None:
+        """So they are when another job of the group fails half-way."""
+        outcomes = await self.outcomes(1, 2, refuse, 3)
+        self.assertEqual([(1, 1), (2, 1), Refusal, (3, 1)], outcomes)
+        self.assertEqual([1, 2, 3], self.stored())
+
+    async def test_reader(self) -> None:
+        """A reader does each by itself."""
+
+        def count(connection: sqlite3.Connection, items: Sequence[Any]) -> list[int]:
+            return [len(items) for _ in items]
+
+        doorstep = await self.hold(self.reader)
+        answers = [self.reader.join(count, None) for _ in range(2)]
+        doorstep.open()
+        self.assertEqual([1, 1], await gatherResults(answers))
+
+    async def test_stopped(self) -> None:
+        """A stopped thread takes none."""
+        await self.writer.stop()
+        await self.fails(StoreUnavailable, self.writer.join(insert_all, 1))
 
 
 class FailingCommitTests(ThreadTestCase):

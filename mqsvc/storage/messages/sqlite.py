@@ -1,12 +1,11 @@
 """The embedded message store: one SQLite file, one writer, group commit.
 
-What it does on the file is in :mod:`~mqsvc.storage.messages.sqlite_jobs`; here each
-method sends its job to the thread that may run it.
+What it does on the file is in :mod:`~mqsvc.storage.messages.sqlite_jobs` and the
+modules beside it; here each method sends its job to the thread that may run it.
 """
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Collection, Sequence
 
 from twisted.application.service import Service
@@ -30,6 +29,7 @@ from mqsvc.messaging.model import (
 from mqsvc.storage.ids import RANDOM_BITS, RandomBits, format_id
 from mqsvc.storage.interfaces import IMessageStore
 from mqsvc.storage.messages import sqlite_jobs as jobs
+from mqsvc.storage.messages.sqlite_posting import Post, post
 from mqsvc.storage.messages.sqlite_schema import MIGRATIONS
 from mqsvc.storage.messages.sqlite_sweep import sweep
 from mqsvc.storage.messages.sqlite_transfer import restore, stored
@@ -105,18 +105,12 @@ class SQLiteMessageStore(Service):
         now: int,
         also: Posting | None = None,
     ) -> Deferred[list[str]]:
-        """Append messages, and maybe others elsewhere, in one savepoint."""
-        postings = [Posting(destination, messages), *([] if also is None else [also])]
-        randoms = [self._randoms(len(each.messages)) for each in postings]
-
-        def job(connection: sqlite3.Connection) -> list[str]:
-            ids = [
-                jobs.post(connection, posting, client_id, now, some)
-                for posting, some in zip(postings, randoms, strict=True)
-            ]
-            return ids[0]
-
-        return self._writer.run(job)
+        """Append messages, and maybe others elsewhere."""
+        parts = [(destination, messages, self._randoms(len(messages)))]
+        if also is not None:
+            randoms = self._randoms(len(also.messages))
+            parts.append((also.destination, also.messages, randoms))
+        return self._writer.join(post, Post(parts, client_id, now))
 
     def page(
         self, destination: Destination, selection: Selection, now: int
@@ -167,19 +161,17 @@ class SQLiteMessageStore(Service):
     ) -> Deferred[Claimed]:
         """Lend messages."""
         claim_id = format_id(now * 1000, self._random_bits(RANDOM_BITS))
-        return self._writer.run(
-            lambda connection: jobs.claim(
-                connection,
-                destination,
-                claim_id,
-                ttl,
-                grace,
-                limit,
-                now,
-                dead_letter,
-                self._random_bits,
-            )
+        wanted = jobs.Wanted(
+            destination,
+            claim_id,
+            ttl,
+            grace,
+            limit,
+            now,
+            dead_letter,
+            self._random_bits,
         )
+        return self._writer.join(jobs.claim, wanted)
 
     def get_claim(
         self, destination: Destination, claim_id: str, now: int

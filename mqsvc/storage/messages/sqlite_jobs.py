@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Collection, Iterable, Sequence
-from itertools import groupby
+from itertools import groupby, islice
 from operator import attrgetter
+
+from attrs import frozen
 
 from mqsvc.messaging.errors import (
     ClaimDoesNotExist,
@@ -22,7 +24,6 @@ from mqsvc.messaging.model import (
     DeadLetterRule,
     Destination,
     Message,
-    Posting,
     Selection,
     Stats,
 )
@@ -33,10 +34,11 @@ from mqsvc.storage.ids import (
     parse_id,
 )
 from mqsvc.storage.messages import sqlite_statements as sql
+from mqsvc.storage.messages.sqlite_posting import find_end
 from mqsvc.storage.messages.sqlite_rows import (
+    CLIENT,
     Held,
     Row,
-    append,
     client_number,
     fetch,
     find,
@@ -44,49 +46,10 @@ from mqsvc.storage.messages.sqlite_rows import (
     name_of,
     to_messages,
 )
-from mqsvc.storage.messages.sqlite_schema import CLAIMED, DELAYED, READY
+from mqsvc.storage.messages.sqlite_schema import CLAIMED
 
 MAX_PIECE = 1000
 """Messages that a search for those of other clients looks at in one step."""
-
-
-def post(
-    connection: sqlite3.Connection,
-    posting: Posting,
-    client_id: str,
-    now: int,
-    randoms: Sequence[int],
-) -> list[str]:
-    """Append messages; ``randoms`` are the random parts of their ids."""
-    client = client_number(client_id)
-    sizes = [len(message.body) for message in posting.messages]
-    rowid, positions, run = append(connection, posting.destination, sizes, client, now)
-    connection.executemany(
-        sql.INSERT_MESSAGE,
-        [
-            (
-                rowid,
-                position,
-                random,
-                DELAYED if message.delay else READY,
-                now + message.delay * 1000 if message.delay else 0,
-                now + message.ttl * 1000,
-                now,
-                message.ttl,
-                client,
-                run,
-                0,
-                message.body,
-            )
-            for message, position, random in zip(
-                posting.messages, positions, randoms, strict=True
-            )
-        ],
-    )
-    return [
-        format_id(position, random)
-        for position, random in zip(positions, randoms, strict=True)
-    ]
 
 
 def page(
@@ -112,13 +75,16 @@ def page(
         "limit": selection.limit,
     }
     if selection.hide_client is None:
-        return to_messages(fetch(connection, sql.PAGE[parts], at))
-    foreign = _foreign(connection, parts, at, client_number(selection.hide_client))
-    return [
-        row.message()
-        for each in foreign[: selection.limit]
-        for row in fetch(connection, sql.BY_ROW, (each,))
-    ]
+        return to_messages(connection.execute(sql.PAGE[parts], at))
+    client = client_number(selection.hide_client)
+    rows = connection.execute(sql.PAGE[parts], at).fetchall()
+    foreign = [row for row in rows if row[CLIENT] != client]
+    if len(foreign) < len(rows) == selection.limit:
+        places = _foreign(connection, parts, at, client)[: selection.limit]
+        foreign = [
+            connection.execute(sql.BY_ROW, (place,)).fetchone() for place in places
+        ]
+    return to_messages(foreign)
 
 
 def _foreign(
@@ -161,13 +127,11 @@ def get(
     now: int,
 ) -> list[Message]:
     """Messages by id."""
-    rowid = find(connection, destination)
-    if rowid is None:
-        return []
+    name = name_of(destination)
     return [
-        row.message()
+        message
         for place in _places(message_ids)
-        for row in fetch(connection, sql.BY_ID, (rowid, *place, now))
+        for message in to_messages(connection.execute(sql.BY_ID, (*name, *place, now)))
     ]
 
 
@@ -179,33 +143,28 @@ def delete(
     claim_ids: Collection[str] | None,
 ) -> None:
     """Delete messages by id, where ``claim_ids`` allow it."""
-    rowid = find(connection, destination)
-    if rowid is None:
-        return
+    name = name_of(destination)
     rows = [
         Held._make(row)
         for place in _places(message_ids)
-        for row in connection.execute(sql.HELD, (rowid, *place, now))
+        for row in connection.execute(sql.HELD, (*name, *place, now))
     ]
     if claim_ids is not None:
         for row in rows:
-            _check_claim(connection, rowid, row, now, claim_ids)
-    _remove(connection, rowid, rows)
+            _check_claim(connection, row, now, claim_ids)
+    if rows:
+        _remove(connection, rows[0].destination, rows)
 
 
 def _check_claim(
-    connection: sqlite3.Connection,
-    rowid: int,
-    row: Held,
-    now: int,
-    claim_ids: Collection[str],
+    connection: sqlite3.Connection, row: Held, now: int, claim_ids: Collection[str]
 ) -> None:
     holder = row.claim_at(now)
     if holder is None:
         if claim_ids:
             raise MessageNotClaimed("The message is not under the claim given.")
     elif holder not in claim_ids:
-        if claim_ids and not _any_live(connection, rowid, claim_ids, now):
+        if claim_ids and not _any_live(connection, row.destination, claim_ids, now):
             raise MessageNotClaimed("The claim given does not exist or has ended.")
         raise MessageIsClaimed("The message is claimed: give the claim that holds it.")
 
@@ -229,9 +188,8 @@ def _find_claim(
 def _remove(
     connection: sqlite3.Connection, rowid: int, rows: Sequence[Row | Held]
 ) -> None:
-    if rows:
-        connection.executemany(sql.DELETE_ROW, [(row.rowid,) for row in rows])
-        _count_off(connection, rowid, rows)
+    connection.executemany(sql.DELETE_ROW, [(row.rowid,) for row in rows])
+    _count_off(connection, rowid, rows)
 
 
 def _count_off(
@@ -273,55 +231,88 @@ def pop(
 ) -> list[Message]:
     """Take and delete."""
     rowid, rows = _free(connection, destination, limit, now)
-    _remove(connection, rowid, rows)
+    if rows:
+        _remove(connection, rowid, rows)
     return to_messages(rows)
 
 
-def claim(
-    connection: sqlite3.Connection,
-    destination: Destination,
-    claim_id: str,
-    ttl: int,
-    grace: int,
-    limit: int,
-    now: int,
-    dead_letter: DeadLetterRule | None,
-    random_bits: RandomBits,
-) -> Claimed:
+@frozen
+class Wanted:
+    """What one claim asks for, and where it is to find it."""
+
+    destination: Destination
+    claim_id: str
+    ttl: int
+    grace: int
+    limit: int
+    now: int
+    dead_letter: DeadLetterRule | None
+    random_bits: RandomBits
+
+    @property
+    def ends(self) -> int:
+        """When the claim is over."""
+        return self.now + self.ttl * 1000
+
+
+def claim(connection: sqlite3.Connection, claims: Sequence[Wanted]) -> list[Claimed]:
     """Lend the oldest free messages, or move them where they are due."""
+    return [
+        claimed
+        for destination, some in groupby(claims, attrgetter("destination"))
+        for claimed in _claim(connection, destination, list(some))
+    ]
+
+
+def _claim(
+    connection: sqlite3.Connection, destination: Destination, claims: Sequence[Wanted]
+) -> list[Claimed]:
+    """What is found for all is dealt out: who came first gets the oldest."""
+    limit, now = sum(each.limit for each in claims), max(each.now for each in claims)
     rowid, rows = _free(connection, destination, limit, now)
-    dead, kept = _split(rows, dead_letter)
-    if dead and dead_letter is not None:
-        _move(connection, rowid, dead, dead_letter, now, random_bits)
+    rest = iter(rows)
+    shares = [_split(list(islice(rest, each.limit)), each) for each in claims]
+    lent = [row for _, kept in shares for row in kept]
+    if lent:
+        count_down(connection, rowid, 0, _claimed_states(lent) - len(lent))
+    return [
+        _hand_out(connection, rowid, each, *share)
+        for each, share in zip(claims, shares, strict=True)
+    ]
+
+
+def _hand_out(
+    connection: sqlite3.Connection,
+    rowid: int,
+    wanted: Wanted,
+    dead: Sequence[Row],
+    kept: Sequence[Row],
+) -> Claimed:
+    if dead and wanted.dead_letter is not None:
+        rule, now = wanted.dead_letter, wanted.now
+        _move(connection, rowid, dead, rule, now, wanted.random_bits)
     if not kept:
-        return Claimed(None, dead_lettered=len(dead))
-    lent = _lend(connection, rowid, kept, claim_id, ttl, grace, now)
-    count_down(connection, rowid, 0, _claimed_states(kept) - len(kept))
-    return Claimed(Claim(claim_id, ttl, now, lent), len(dead))
+        return Claimed(None, len(dead))
+    lent = _lend(connection, rowid, kept, wanted)
+    return Claimed(Claim(wanted.claim_id, wanted.ttl, wanted.now, lent), len(dead))
 
 
 def _lend(
-    connection: sqlite3.Connection,
-    rowid: int,
-    rows: Sequence[Row],
-    claim_id: str,
-    ttl: int,
-    grace: int,
-    now: int,
+    connection: sqlite3.Connection, rowid: int, rows: Sequence[Row], wanted: Wanted
 ) -> tuple[Message, ...]:
     """Put messages under a new claim; what they are then."""
-    until = _until(now, ttl, grace)
-    ends, longer = until["ends"], until["extended_ttl"]
-    connection.execute(sql.INSERT_CLAIM, (claim_id, rowid, ttl, now, ends))
+    claim_id, ttl, ends = wanted.claim_id, wanted.ttl, wanted.ends
+    longer = ttl + wanted.grace
+    connection.execute(sql.INSERT_CLAIM, (claim_id, rowid, ttl, wanted.now, ends))
     connection.executemany(
         sql.CLAIM_ROW,
         [(ends, claim_id, row.claim_count + 1, row.rowid) for row in rows],
     )
     outlasted = [row.rowid for row in rows if row.expires < ends]
     if outlasted:
+        expires = ends + wanted.grace * 1000
         connection.executemany(
-            sql.EXTEND_ROW,
-            [(longer, until["extended_expires"], each) for each in outlasted],
+            sql.EXTEND_ROW, [(longer, expires, each) for each in outlasted]
         )
     return tuple(
         Message(
@@ -336,13 +327,11 @@ def _lend(
     )
 
 
-def _split(
-    rows: list[Row], dead_letter: DeadLetterRule | None
-) -> tuple[list[Row], list[Row]]:
+def _split(rows: list[Row], wanted: Wanted) -> tuple[list[Row], list[Row]]:
     """What is to be moved, and what is to be handed out."""
-    if dead_letter is None:
+    if wanted.dead_letter is None:
         return [], rows
-    bound = dead_letter.max_claim_count
+    bound = wanted.dead_letter.max_claim_count
     return (
         [row for row in rows if row.claim_count >= bound],
         [row for row in rows if row.claim_count < bound],
@@ -371,18 +360,18 @@ def _move(
     expires = None if rule.ttl is None else now + rule.ttl * 1000
     for client, group in groupby(rows, key=attrgetter("client")):
         moving = list(group)
-        target, positions, run = append(
-            connection, rule.target, _sizes(moving), client, now
-        )
+        target = find_end(connection, name_of(rule.target), client, now)
+        positions = target.take(_sizes(moving), client)
+        target.store(connection)
         connection.executemany(
             sql.MOVE_ROW,
             [
                 {
                     "row": row.rowid,
-                    "target": target,
+                    "target": target.rowid,
                     "position": position,
                     "random": random_bits(RANDOM_BITS),
-                    "run": run,
+                    "run": target.run,
                     "ttl": rule.ttl,
                     "expires": expires,
                 }
@@ -399,7 +388,7 @@ def get_claim(
     found = _find_claim(connection, find(connection, destination), claim_id, now)
     if found is None:
         raise ClaimDoesNotExist("The claim does not exist or has ended.")
-    rows = fetch(connection, sql.BY_CLAIM, {"claim": claim_id, "now": now})
+    rows = connection.execute(sql.BY_CLAIM, {"claim": claim_id, "now": now})
     return Claim(claim_id, *found, tuple(to_messages(rows)))
 
 
@@ -445,8 +434,8 @@ def stats(connection: sqlite3.Connection, destination: Destination, now: int) ->
         return Stats()
     at = {"destination": rowid, "now": now}
     total, claimed = connection.execute(sql.STATS, at).fetchone()
-    oldest = to_messages(fetch(connection, sql.OLDEST, at))
-    newest = to_messages(fetch(connection, sql.NEWEST, at))
+    oldest = to_messages(connection.execute(sql.OLDEST, at))
+    newest = to_messages(connection.execute(sql.NEWEST, at))
     return Stats(claimed, total - claimed, *oldest, *newest)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from mqsvc.messaging.model import Destination, Message
-from mqsvc.storage.ids import first_position, format_id
+from mqsvc.storage.ids import format_id
 from mqsvc.storage.messages import sqlite_statements as sql
 from mqsvc.storage.messages.sqlite_schema import CLAIMED
 
@@ -37,22 +37,16 @@ class Row(NamedTuple):
         """Bytes of its body."""
         return len(self.body)
 
-    def message(self) -> Message:
-        """The message as callers see it."""
-        return Message(
-            format_id(self.position, self.random),
-            self.body,
-            self.ttl,
-            self.created,
-            self.claim,
-            self.claim_count,
-        )
+
+CLIENT = Row._fields.index("client")
+"""Where the client is in a row as SQLite gives it."""
 
 
 class Held(NamedTuple):
     """The columns of :data:`sql.HELD`."""
 
     rowid: int
+    destination: int
     state: int
     ready_at: int
     claim: str | None
@@ -72,9 +66,12 @@ def fetch(
     return [Row._make(row) for row in connection.execute(statement, parameters)]
 
 
-def to_messages(rows: Iterable[Row]) -> list[Message]:
-    """Rows as callers see them."""
-    return [row.message() for row in rows]
+def to_messages(rows: Iterable[tuple[Any, ...]]) -> list[Message]:
+    """Rows of :data:`sql.COLUMNS` as callers see them."""
+    return [
+        Message(format_id(position, random), body, ttl, created, claim, count)
+        for _, position, random, _, _, _, body, ttl, created, claim, count, _ in rows
+    ]
 
 
 def name_of(destination: Destination) -> tuple[str, str, str]:
@@ -102,28 +99,3 @@ def find_due(
         sql.FIND_DUE, (now, now, *name_of(destination))
     ).fetchone()
     return found
-
-
-def append(
-    connection: sqlite3.Connection,
-    destination: Destination,
-    sizes: Sequence[int],
-    client: int,
-    now: int,
-) -> tuple[int, range, int]:
-    """Make room at the end: the row id, the positions that are now taken, the run.
-
-    :param sizes: of the bodies that are coming.
-    :param client: who posted all of them, or :data:`NOBODY`.
-    """
-    name = name_of(destination)
-    found = connection.execute(sql.FIND_END, name).fetchone()
-    if found is None:
-        connection.execute(sql.BEGIN_DESTINATION, (*name, client, first_position(now)))
-        found = connection.execute(sql.FIND_END, name).fetchone()
-    rowid, start, last_client, run = found
-    end = start + len(sizes)
-    run = run if last_client == client else start
-    values = (end, client, run, len(sizes), sum(sizes), rowid)
-    connection.execute(sql.MOVE_END, values)
-    return rowid, range(start, end), run

@@ -14,6 +14,8 @@ own condition (``state <> 0``) stands in the statement.
 
 from __future__ import annotations
 
+from functools import cache
+
 from mqsvc.storage.messages.sqlite_schema import CLAIMED, DELAYED, READY
 
 COLUMNS = (
@@ -61,11 +63,18 @@ BEGIN_DESTINATION = """
     FROM (SELECT max(?, floor) AS start FROM positions)
 """
 
-INSERT_MESSAGE = """
-    INSERT INTO messages (destination, position, random, state, ready_at, expires,
-        created, ttl, client, run, claim, claim_count, body)
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, NULL, ?, ?)
-"""
+NEW = (
+    "destination, position, random, state, ready_at, expires, created, ttl, client, "
+    "run, claim_count, body"
+)
+
+
+@cache
+def insert_messages(count: int) -> str:
+    """One statement for so many rows, which costs half of so many statements."""
+    row = f"({', '.join('?' for _ in NEW.split())})"
+    return f"INSERT INTO messages ({NEW}) VALUES {', '.join([row] * count)}"  # noqa: S608
+
 
 _PLACE = "rowid AS place, position, run, client"
 
@@ -145,17 +154,18 @@ BY_ROW = f"SELECT {COLUMNS} FROM messages WHERE rowid = ?"  # noqa: S608
 
 
 def _by_id(columns: str) -> str:
+    """One message of a destination that is given by its name."""
     return f"""
         SELECT {columns} FROM (VALUES ({READY}), ({DELAYED}), ({CLAIMED})) AS states
         CROSS JOIN messages INDEXED BY messages_in_order
-        ON destination = ? AND state = states.column1 AND position = ? AND random = ?
-        AND expires > ?
+        ON destination = ({FIND_DESTINATION}) AND state = states.column1
+        AND position = ? AND random = ? AND expires > ?
     """  # noqa: S608
 
 
 BY_ID = _by_id(COLUMNS)
 
-HELD = _by_id("messages.rowid, state, ready_at, claim, length(body)")
+HELD = _by_id("messages.rowid, destination, state, ready_at, claim, length(body)")
 """What is to be known of a message that is deleted; its body is not read."""
 
 BY_CLAIM = f"""

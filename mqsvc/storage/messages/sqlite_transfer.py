@@ -8,10 +8,18 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Sequence
 
-from mqsvc.messaging.model import Destination, StoredMessage
+from mqsvc.messaging.model import Destination, Message, StoredMessage
 from mqsvc.storage.ids import format_id, parse_id
 from mqsvc.storage.messages import sqlite_statements as sql
-from mqsvc.storage.messages.sqlite_rows import NOBODY, Row, append, fetch, find
+from mqsvc.storage.messages.sqlite_posting import find_end, insert
+from mqsvc.storage.messages.sqlite_rows import (
+    NOBODY,
+    Row,
+    fetch,
+    find,
+    name_of,
+    to_messages,
+)
 from mqsvc.storage.messages.sqlite_schema import DELAYED, READY
 
 EVERYTHING = (sql.ALL, sql.ALL)
@@ -31,14 +39,15 @@ def stored(
         return []
     at = {"destination": rowid, "after": marker[0], "now": now, "limit": limit}
     rows = fetch(connection, sql.PAGE[EVERYTHING], at)
-    return [_stored(row, now) for row in rows]
+    return [
+        _stored(row, message, now)
+        for row, message in zip(rows, to_messages(rows), strict=True)
+    ]
 
 
-def _stored(row: Row, now: int) -> StoredMessage:
+def _stored(row: Row, message: Message, now: int) -> StoredMessage:
     is_delayed = row.state == DELAYED and row.ready_at > now
-    return StoredMessage(
-        row.message(), row.expires, row.ready_at if is_delayed else None
-    )
+    return StoredMessage(message, row.expires, row.ready_at if is_delayed else None)
 
 
 def restore(
@@ -53,18 +62,19 @@ def restore(
     if not kept:
         return []
     sizes = [len(each.message.body) for each in kept]
-    rowid, positions, run = append(connection, destination, sizes, NOBODY, now)
-    places = list(zip(positions, randoms, strict=False))
+    end = find_end(connection, name_of(destination), NOBODY, now)
+    places = list(zip(end.take(sizes, NOBODY), randoms, strict=False))
+    end.store(connection)
     rows = [
-        (rowid, *place, *_values(each, run, now))
+        (end.rowid, *place, *_values(each, end.run, now))
         for each, place in zip(kept, places, strict=True)
     ]
-    connection.executemany(sql.INSERT_MESSAGE, rows)
+    insert(connection, rows)
     return [format_id(*place) for place in places]
 
 
 def _values(stored: StoredMessage, run: int, now: int) -> tuple[int | bytes, ...]:
-    """What :data:`sql.INSERT_MESSAGE` takes behind the place."""
+    """The columns of :data:`sql.NEW` behind the place."""
     message, ready_at = stored.message, stored.delayed_until or 0
     state, ready_at = (DELAYED, ready_at) if ready_at > now else (READY, 0)
     return (
