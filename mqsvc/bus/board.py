@@ -64,12 +64,19 @@ class Board:
 
     :param memory: zeros, or what another process made of them.
     :param row: the row of this process; none if it wants to hear nothing.
+    :ivar revisions: by slot, a number that is another one after each change of what is
+        in it; to be read only.
     """
 
     def __init__(self, memory: bytearray | mmap.mmap, row: int | None) -> None:
         self._memory = memory
         self._words = memoryview(memory).cast("Q")
+        self.revisions = self._words[1 : 1 + SLOTS]
         self._row = row
+        begins = range(_row_begins(0), len(self._words), SLOTS)
+        self._others = [
+            (other, begin) for other, begin in enumerate(begins) if other != row
+        ]
 
     @classmethod
     def private(cls) -> Board:
@@ -106,6 +113,7 @@ class Board:
 
     def close(self) -> None:
         """Look at it no more."""
+        self.revisions.release()
         self._words.release()
         if isinstance(self._memory, mmap.mmap):
             self._memory.close()
@@ -124,10 +132,6 @@ class Board:
         return self._words[0]
 
     # Revisions.
-
-    def revision(self, slot: int) -> int:
-        """A number that is another one after each change of what is in a slot."""
-        return self._words[1 + slot]
 
     def changed(self, slot: int) -> None:
         """What is in a slot was changed; to be told when the change can be seen."""
@@ -151,12 +155,8 @@ class Board:
 
     def interested(self, slot: int) -> list[int]:
         """The rows of the other processes that want to hear of a slot."""
-        begin, words = _row_begins(0) + slot, self._words
-        return [
-            row
-            for row, word in enumerate(range(begin, len(words), SLOTS))
-            if words[word] and row != self._row
-        ]
+        words = self._words
+        return [other for other, begin in self._others if words[begin + slot]]
 
     def clear_row(self, row: int) -> None:
         """A process died: it wants to hear nothing.

@@ -73,9 +73,11 @@ class Bus:
         if destination in self._callbacks:
             # Where others post too, these need not be the next ones.
             self._call(destination, () if self._has_others else posted)
-        if self._links and any(link.wants(destination) for link in self._links):
-            self._send_soon()
-            self._destinations[destination] = None
+        for link in self._links:
+            if link.wants(destination):
+                self._send_soon()
+                self._destinations[destination] = None
+                break
 
     def takes_posted(self, destination: Destination) -> bool:
         """Whether anybody is to be told what was posted, and not only that."""
@@ -117,11 +119,11 @@ class Bus:
         until = inf
         if self._clock is not None and self.remembered < inf:
             until = self._clock.seconds() + self.remembered
-        return Basis(slot, self.board.revision(slot), until)
+        return Basis(slot, self.board.revisions[slot], until)
 
     def holds(self, basis: Basis) -> bool:
         """Whether an answer on this basis still counts."""
-        if self.board.revision(basis.slot) != basis.revision:
+        if self.board.revisions[basis.slot] != basis.revision:
             return False
         if basis.until == inf or self._clock is None:
             return True

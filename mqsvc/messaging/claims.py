@@ -101,8 +101,14 @@ class Claims:
     async def _claim(
         self, destination: Destination, terms: _Terms, limit: int
     ) -> tuple[Claim, ...]:
+        records = self._records
         for _ in range(_MAX_ROUNDS):
-            claimed = await self._claim_once(destination, terms, limit)
+            known = records.recall(destination) or await records.ask(destination)
+            rule = known.rules.dead_letter
+            if rule is None:
+                claimed = await self._take(destination, terms, limit)
+            else:
+                claimed = await self._claim_by_rule(destination, terms, limit, rule)
             if claimed.claim is not None:
                 return (claimed.claim,)
             # Where everything found was moved away, there may be more behind it.
@@ -112,17 +118,12 @@ class Claims:
         self._bus.publish(destination)
         return ()
 
-    async def _claim_once(
-        self, destination: Destination, terms: _Terms, limit: int
+    async def _claim_by_rule(
+        self, destination: Destination, terms: _Terms, limit: int, rule: DeadLetterRule
     ) -> Claimed:
-        records = self._records
-        known = records.recall(destination) or await records.ask(destination)
-        rule = known.rules.dead_letter
-        if rule is None:
-            return await self._take(destination, terms, limit)
         # Where the target lives must hold until its messages are there.
         async with self._occupancy.shared(rule.target):
-            there = await records.know(rule.target)
+            there = await self._records.know(rule.target)
             if not await self._dead_letters.are_apart(destination, there):
                 return await self._move_and_take(destination, terms, limit, rule, there)
         return await self._take_and_carry(destination, terms, limit, rule)

@@ -46,6 +46,8 @@ class Records:
 
     :param placement: chooses the pools of new ones; without it there are no pools.
     :param bus: tells of changes; by default there is one process.
+    :ivar recall: gives what :meth:`know` does if nobody need be asked, and otherwise
+        none.
     :ivar relied: what came where, as keys; it may be that its record is elsewhere.
     """
 
@@ -63,6 +65,7 @@ class Records:
         self._placement = placement
         self._quotas = quotas
         self._knowledge: Knowledge[Known] = Knowledge(self.bus, "record")
+        self.recall = self._knowledge.get
         self._leaving: dict[Destination, str | None] = {}
         self.relied: dict[tuple[Destination, str | None], None] = {}
 
@@ -79,10 +82,6 @@ class Records:
     async def know(self, destination: Destination) -> Known:
         """Whether a destination has a record, its rules, and where it lives."""
         return self.recall(destination) or await self.ask(destination)
-
-    def recall(self, destination: Destination) -> Known | None:
-        """The same, if it need not be asked for: nearly always, where time matters."""
-        return self._knowledge.get(destination)
 
     def ask(self, destination: Destination) -> Awaitable[Known]:
         """The same, read from the store in any case."""

@@ -64,16 +64,25 @@ class Waiting:
             return attempt()
         return self._until(destination, attempt, self._now() + seconds * 1000)
 
-    async def in_turn(
+    def in_turn(
         self, destination: Destination, attempt: Attempt[Found], seconds: int
-    ) -> Found:
+    ) -> Awaitable[Found]:
         """Wait in a line where only the first one looks.
 
         For attempts that take what they find: a message wakes one waiter and not a
         thousand, and who came first is served first.
+
+        :param seconds: 0 looks once.
         """
+        if not seconds:
+            return attempt()
+        return self._in_line(destination, attempt, seconds)
+
+    async def _in_line(
+        self, destination: Destination, attempt: Attempt[Found], seconds: int
+    ) -> Found:
         found = await attempt()
-        if found or not seconds:
+        if found:
             return found
         deadline = self._now() + seconds * 1000
         line = self._lines.setdefault(destination, _Line())

@@ -35,6 +35,8 @@ class Call:
     :ivar arguments: the other variables of the path.
     """
 
+    __slots__ = ("_caller", "_destination", "_query", "_request", "arguments")
+
     def __init__(
         self,
         request: IRequest,
@@ -113,7 +115,7 @@ class Call:
             document = codec.decode(raw)
         except codec.CodecError as error:
             raise InvalidBody(f"Request body could not be parsed: {error}.") from error
-        if not isinstance(document, dict | list):
+        if not isinstance(document, (dict, list)):
             raise InvalidBody("Request body could not be parsed: it is a bare value.")
         return document
 

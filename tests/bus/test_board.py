@@ -50,11 +50,11 @@ class PrivateBoardTests(SynchronousTestCase):
 
     def test_changes(self) -> None:
         """A change gives its slot another revision, and no other slot."""
-        before = [self.board.revision(slot) for slot in range(SLOTS)]
+        before = list(self.board.revisions)
         self.board.changed(5)
-        self.assertNotEqual(before[5], self.board.revision(5))
-        before[5] = self.board.revision(5)
-        self.assertEqual(before, [self.board.revision(slot) for slot in range(SLOTS)])
+        self.assertNotEqual(before[5], self.board.revisions[5])
+        before[5] = self.board.revisions[5]
+        self.assertEqual(before, list(self.board.revisions))
 
     def test_nobody_else(self) -> None:
         """Nobody else wants to hear of anything."""
@@ -91,9 +91,9 @@ class SharedBoardTests(SynchronousTestCase):
         """A change by one is seen by all."""
         boards = [self.made, self.open(0), self.open(1)]
         for board in boards:
-            before = board.revision(3)
+            before = board.revisions[3]
             board.changed(3)
-            after = {each.revision(3) for each in boards}
+            after = {each.revisions[3] for each in boards}
             self.assertEqual(1, len(after))
             self.assertNotIn(before, after)
 
@@ -116,10 +116,10 @@ class SharedBoardTests(SynchronousTestCase):
         first, second = self.open(0), self.open(1)
         first.count(4, 1)
         second.count(4, 1)
-        before = [second.revision(slot) for slot in range(SLOTS)]
+        before = list(second.revisions)
         self.made.clear_row(0)
         self.assertEqual([1], self.made.interested(4))
-        after = [second.revision(slot) for slot in range(SLOTS)]
+        after = list(second.revisions)
         self.assertFalse(any(map(int.__eq__, before, after)))
 
     def test_successor(self) -> None:
@@ -152,8 +152,8 @@ class SharedBoardTests(SynchronousTestCase):
         self.keep(Board.create(path, 2))
         board = self.keep(Board.open(path, 0, 2))
         board.count(7, 1)
-        before = board.revision(9)
+        before = board.revisions[9]
         environment = {**os.environ, "PYTHONPATH": str(CHECKOUT)}
         run([sys.executable, "-c", ANOTHER, path], check=True, env=environment)
-        self.assertNotEqual(before, board.revision(9))
+        self.assertNotEqual(before, board.revisions[9])
         self.assertEqual([1], board.interested(8))
