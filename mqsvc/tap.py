@@ -33,6 +33,7 @@ from mqsvc.storage.open import StoreOpenError
 from mqsvc.storage.plugins import with_stages
 from mqsvc.storage.sealing import Keys, parse_keys
 from mqsvc.storage.sweeper import Sweeper
+from mqsvc.websocket.late import LateFactory
 from mqsvc.wiring import Backends, make_gate, open_backends
 from mqsvc.workers.means import Means
 from mqsvc.workers.supervisor import make_supervisor
@@ -233,7 +234,7 @@ def make_root(
 def _own_port(
     settings: Settings,
     endpoint: IStreamServerEndpoint,
-    websocket: WebSocketFactory,
+    websocket: LateFactory,
     clock: IReactorTime,
 ) -> Listener:
     """What takes connections for nothing but WebSocket."""
@@ -253,23 +254,27 @@ def _websocket(
     guard: Guard,
     reactor: Any,
     clock: IReactorTime,
-) -> WebSocketFactory:
+) -> LateFactory:
     """What speaks the WebSocket API, on whatever port."""
-    # autobahn imports the reactor.
-    from mqsvc.rest.home import home_document  # noqa: PLC0415
-    from mqsvc.websocket.factory import Parts, make_factory  # noqa: PLC0415
 
-    has_administration = settings.admin_mode and settings.pooling
-    parts = Parts(
-        operations=operations,
-        administration=operations.administration if has_administration else None,
-        bus=operations.bus,
-        guard=guard,
-        limits=settings.transport,
-        home=home_document(settings.admin_mode, settings.pooling),
-        admin_mode=settings.admin_mode,
-    )
-    return make_factory(parts, settings.websocket_limits, clock, reactor)
+    def make() -> WebSocketFactory:
+        # autobahn imports the reactor.
+        from mqsvc.rest.home import home_document  # noqa: PLC0415
+        from mqsvc.websocket.factory import Parts, make_factory  # noqa: PLC0415
+
+        has_administration = settings.admin_mode and settings.pooling
+        parts = Parts(
+            operations=operations,
+            administration=operations.administration if has_administration else None,
+            bus=operations.bus,
+            guard=guard,
+            limits=settings.transport,
+            home=home_document(settings.admin_mode, settings.pooling),
+            admin_mode=settings.admin_mode,
+        )
+        return make_factory(parts, settings.websocket_limits, clock, reactor)
+
+    return LateFactory(make)
 
 
 @frozen
