@@ -155,18 +155,28 @@ class Claim(Scenario):
     """Claims of some messages, which are then deleted with the claim's id.
 
     :param supply: how many messages there are for a run; it ends without any.
+    :param claimed: how many older ones others have claimed.
     """
 
     unit = "messages"
 
-    def __init__(self, target: Target, number: int, supply: int) -> None:
+    def __init__(
+        self, target: Target, number: int, supply: int, claimed: int = 0
+    ) -> None:
         super().__init__(target)
         self._supply = supply
+        self._claimed = claimed
         self._claim = Claiming(self.queue, number)
+
+    def create(self) -> None:
+        """Have the older ones claimed."""
+        super().create()
+        self.queue.fill(self._claimed, SMALL)
+        self.queue.claim(self._claimed)
 
     def prepare(self) -> None:
         """Fill up what the last run took."""
-        self.queue.fill(self._supply, SMALL)
+        self.queue.fill(self._claimed + self._supply, SMALL)
 
     def operation(self) -> Operation:
         """Claim and delete; the queue must not be empty."""
@@ -335,6 +345,7 @@ HTTP_SCENARIOS: dict[str, Make] = {
     "list-behind-20k": lambda target: List(target, 1_000, claimed=20_000),
     "claim-1": lambda target: Claim(target, 1, FEW),
     "claim-10": lambda target: Claim(target, BATCH, MANY),
+    "claim-behind-10k": lambda target: Claim(target, 1, FEW, claimed=10_000),
     "end-to-end": lambda target: EndToEnd(target, 1),
     "end-to-end-10": lambda target: EndToEnd(target, BATCH),
     "empty-claim": EmptyClaim,

@@ -87,6 +87,10 @@ class EachScenario(SynchronousTestCase):
         """Single claims are deleted, and the run ends when nothing is left."""
         self.assert_runs(Claim(self.target, 1, supply=50))
 
+    def test_claim_behind(self) -> None:
+        """What others have claimed before stays theirs."""
+        self.assert_runs(Claim(self.target, 1, supply=50, claimed=30))
+
     def test_claims(self) -> None:
         """Batches of claims are deleted in one request."""
         self.assert_runs(Claim(self.target, 10, supply=200))
