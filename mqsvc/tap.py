@@ -36,7 +36,6 @@ from mqsvc.storage.sweeper import Sweeper
 from mqsvc.websocket.late import LateFactory
 from mqsvc.wiring import Backends, make_gate, open_backends
 from mqsvc.workers.means import Means
-from mqsvc.workers.supervisor import make_supervisor
 
 if TYPE_CHECKING:
     from mqsvc.websocket.factory import WebSocketFactory
@@ -138,6 +137,9 @@ def makeService(options: Options) -> IService:
 
     try:
         if options.settings.workers > 1:
+            # The workers, which import this module, need none.
+            from mqsvc.workers.supervisor import make_supervisor  # noqa: PLC0415
+
             return make_supervisor(options.settings, reactor)
         root = make_root(options.settings, reactor)
     except (ConfigError, StoreOpenError) as error:

@@ -28,7 +28,6 @@ from mqsvc.storage.interfaces import (
     IPooledMessageStore,
 )
 from mqsvc.storage.open import open_pool, open_stores
-from mqsvc.storage.pools import PooledMessages
 
 if TYPE_CHECKING:
     from mqsvc.notification.trust import Trusts
@@ -77,6 +76,8 @@ def open_backends(
     if not settings.pooling:
         records = Records(management, limits, quotas, bus=bus)
         return Backends(management, stores.messages, records)
+    from mqsvc.storage.pools import PooledMessages  # noqa: PLC0415
+
     random_below = SystemRandom().randrange
     placement = Placement(management, random_below, settings.enable_virtual_pool)
     records = Records(management, limits, quotas, placement, bus)
