@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
@@ -31,6 +32,7 @@ WINDOW = 400
 WAITERS = 1000
 WAKE_UPS = 200
 LONGEST_WAIT = 20
+HREF = re.compile(rb'"href": ?"([^"]*)"')
 CLAIM = {"ttl": 300, "grace": 60}
 
 
@@ -222,10 +224,7 @@ class Claiming:
 
 def _hrefs(body: bytes) -> list[bytes]:
     """Where the messages of an answer are, without parsing all of it."""
-    return [
-        part[: part.index(b'"')].replace(b"\\/", b"/")
-        for part in body.replace(b'"href": "', b'"href":"').split(b'"href":"')[1:]
-    ]
+    return [found.replace(b"\\/", b"/") for found in HREF.findall(body)]
 
 
 class EndToEnd(Scenario):
