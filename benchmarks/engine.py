@@ -30,6 +30,8 @@ WARM_UP_SECONDS = 0.5
 MOST_SAMPLES = 2_000_000
 LEAST_SAMPLES = 10
 LONGEST_SILENCE = 30.0
+LOOK_SECONDS = 0.1
+"""How often to look whether it is over, where nothing is answered."""
 LONGEST_RUN = 20.0
 """Of seconds, to get the least number of samples where a run would end without."""
 
@@ -218,27 +220,26 @@ class Run:
             lane.pace.free(lane)
 
     def _go_on_for(self, seconds: float, most: int) -> None:
-        now = clock()
+        now = heard = clock()
         end = now + seconds
-        heard = now
         while now < end and self._tally.outcomes < most:
             for pace in self._paces:
                 pace.start_due(now)
-            if self._turn(clock(), end):
-                heard = clock()
-            elif clock() - heard > LONGEST_SILENCE:
-                raise WrongAnswer(f"Nothing was answered for {LONGEST_SILENCE:.0f} s.")
+            has_heard = self._turn(end)
             now = clock()
+            if has_heard:
+                heard = now
+            elif now - heard > LONGEST_SILENCE:
+                raise WrongAnswer(f"Nothing was answered for {LONGEST_SILENCE:.0f} s.")
 
-    def _turn(self, now: float, end: float) -> bool:
+    def _turn(self, end: float) -> bool:
         """Take what came; whether something did."""
         if self._is_timed:
             # epoll waits for whole milliseconds, select for microseconds.
             due = [moment for pace in self._paces if (moment := pace.next_due())]
-            select.select([self._epoll], [], [], max(0.0, min([*due, end]) - now))
-        events = self._epoll.poll(
-            0 if self._is_timed else max(0.0, min(0.1, end - now))
-        )
+            wait = max(0.0, min([*due, end]) - clock())
+            select.select([self._epoll], [], [], wait)
+        events = self._epoll.poll(0 if self._is_timed else LOOK_SECONDS)
         for descriptor, _ in events:
             lane = self._lanes[descriptor]
             for answer in lane.connection.answers():

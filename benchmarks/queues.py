@@ -82,6 +82,8 @@ class Queue:
         )
         answer = self._http.getresponse()
         text = answer.read()
+        # A server closes a connection that was idle for as long as a run may take.
+        self._http.close()
         if answer.status >= 300:
             raise Refused(f"{method} {path}: {answer.status} {text[:300]!r}")
         return json.loads(text) if text else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
@@ -31,6 +32,7 @@ WINDOW = 400
 WAITERS = 1000
 WAKE_UPS = 200
 LONGEST_WAIT = 20
+HREF = re.compile(rb'"href": ?"([^"]*)"')
 CLAIM = {"ttl": 300, "grace": 60}
 
 
@@ -155,18 +157,28 @@ class Claim(Scenario):
     """Claims of some messages, which are then deleted with the claim's id.
 
     :param supply: how many messages there are for a run; it ends without any.
+    :param claimed: how many older ones others have claimed.
     """
 
     unit = "messages"
 
-    def __init__(self, target: Target, number: int, supply: int) -> None:
+    def __init__(
+        self, target: Target, number: int, supply: int, claimed: int = 0
+    ) -> None:
         super().__init__(target)
         self._supply = supply
+        self._claimed = claimed
         self._claim = Claiming(self.queue, number)
+
+    def create(self) -> None:
+        """Have the older ones claimed."""
+        super().create()
+        self.queue.fill(self._claimed, SMALL)
+        self.queue.claim(self._claimed)
 
     def prepare(self) -> None:
         """Fill up what the last run took."""
-        self.queue.fill(self._supply, SMALL)
+        self.queue.fill(self._claimed + self._supply, SMALL)
 
     def operation(self) -> Operation:
         """Claim and delete; the queue must not be empty."""
@@ -212,10 +224,7 @@ class Claiming:
 
 def _hrefs(body: bytes) -> list[bytes]:
     """Where the messages of an answer are, without parsing all of it."""
-    return [
-        part[: part.index(b'"')].replace(b"\\/", b"/")
-        for part in body.replace(b'"href": "', b'"href":"').split(b'"href":"')[1:]
-    ]
+    return [found.replace(b"\\/", b"/") for found in HREF.findall(body)]
 
 
 class EndToEnd(Scenario):
@@ -335,6 +344,7 @@ HTTP_SCENARIOS: dict[str, Make] = {
     "list-behind-20k": lambda target: List(target, 1_000, claimed=20_000),
     "claim-1": lambda target: Claim(target, 1, FEW),
     "claim-10": lambda target: Claim(target, BATCH, MANY),
+    "claim-behind-10k": lambda target: Claim(target, 1, FEW, claimed=10_000),
     "end-to-end": lambda target: EndToEnd(target, 1),
     "end-to-end-10": lambda target: EndToEnd(target, BATCH),
     "empty-claim": EmptyClaim,

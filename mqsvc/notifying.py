@@ -240,13 +240,14 @@ def _channels(
     reactor: Any,
     clock: IReactorTime,
 ) -> dict[str, Channel]:
-    from mqsvc.notification.trust import TrustWebhook  # noqa: PLC0415
     from mqsvc.notification.webhook import Webhook  # noqa: PLC0415
 
     webhook = Webhook(connections, resolver, clock)
     mail = MailChannel(_carrier(options, reactor), options.sender, clock)
     channels: list[Channel] = [webhook, mail]
     if trusts is not None:
+        from mqsvc.notification.trust import TrustWebhook  # noqa: PLC0415
+
         channels.append(TrustWebhook(webhook, trusts))
     return {scheme: channel for channel in channels for scheme in channel.schemes}
 

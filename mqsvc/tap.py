@@ -35,9 +35,9 @@ from mqsvc.storage.open import StoreOpenError
 from mqsvc.storage.plugins import with_stages
 from mqsvc.storage.sealing import Keys, parse_keys
 from mqsvc.storage.sweeper import Sweeper
+from mqsvc.websocket.late import LateFactory
 from mqsvc.wiring import Backends, make_gate, open_backends
 from mqsvc.workers.means import Means
-from mqsvc.workers.supervisor import make_supervisor
 
 if TYPE_CHECKING:
     from mqsvc.websocket.factory import WebSocketFactory
@@ -139,6 +139,9 @@ def makeService(options: Options) -> IService:
 
     try:
         if options.settings.workers > 1:
+            # The workers, which import this module, need none.
+            from mqsvc.workers.supervisor import make_supervisor  # noqa: PLC0415
+
             return make_supervisor(options.settings, reactor)
         root = make_root(options.settings, reactor)
     except (ConfigError, StoreOpenError) as error:
@@ -235,7 +238,7 @@ def make_root(
 def _own_port(
     settings: Settings,
     means: Means,
-    websocket: WebSocketFactory,
+    websocket: LateFactory,
     reactor: Any,
     clock: IReactorTime,
 ) -> Listener:
@@ -267,24 +270,28 @@ def _websocket(
     guard: Guard,
     reactor: Any,
     clock: IReactorTime,
-) -> WebSocketFactory:
+) -> LateFactory:
     """What speaks the WebSocket API, on whatever port."""
-    # autobahn imports the reactor.
-    from mqsvc.rest.home import home_document  # noqa: PLC0415
-    from mqsvc.websocket.factory import Parts, make_factory  # noqa: PLC0415
 
-    has_administration = settings.admin_mode and settings.pooling
-    parts = Parts(
-        operations=operations,
-        administration=operations.administration if has_administration else None,
-        bus=operations.bus,
-        lease=lease,
-        guard=guard,
-        limits=settings.transport,
-        home=home_document(settings.admin_mode, settings.pooling),
-        admin_mode=settings.admin_mode,
-    )
-    return make_factory(parts, settings.websocket_limits, clock, reactor)
+    def make() -> WebSocketFactory:
+        # autobahn imports the reactor.
+        from mqsvc.rest.home import home_document  # noqa: PLC0415
+        from mqsvc.websocket.factory import Parts, make_factory  # noqa: PLC0415
+
+        has_administration = settings.admin_mode and settings.pooling
+        parts = Parts(
+            operations=operations,
+            administration=operations.administration if has_administration else None,
+            bus=operations.bus,
+            lease=lease,
+            guard=guard,
+            limits=settings.transport,
+            home=home_document(settings.admin_mode, settings.pooling),
+            admin_mode=settings.admin_mode,
+        )
+        return make_factory(parts, settings.websocket_limits, clock, reactor)
+
+    return LateFactory(make)
 
 
 @frozen

@@ -12,7 +12,7 @@ from twisted.internet.threads import deferToThreadPool
 
 from mqsvc.access.authentication import Authenticator, TokenFileError, read_tokens
 from mqsvc.access.gate import Gate
-from mqsvc.access.policy import Policy, PolicyFile, make_rules, read_rules
+from mqsvc.access.policy import Policy, make_rules
 from mqsvc.access.policy_rules import PolicyError
 from mqsvc.access.signed_urls import SignedUrls
 from mqsvc.bus import Bus
@@ -28,7 +28,6 @@ from mqsvc.storage.interfaces import (
     IPooledMessageStore,
 )
 from mqsvc.storage.open import open_pool, open_stores
-from mqsvc.storage.pools import PooledMessages
 
 if TYPE_CHECKING:
     from mqsvc.notification.trust import Trusts
@@ -77,6 +76,8 @@ def open_backends(
     if not settings.pooling:
         records = Records(management, limits, quotas, bus=bus)
         return Backends(management, stores.messages, records)
+    from mqsvc.storage.pools import PooledMessages  # noqa: PLC0415
+
     random_below = SystemRandom().randrange
     placement = Placement(management, random_below, settings.enable_virtual_pool)
     records = Records(management, limits, quotas, placement, bus)
@@ -108,7 +109,6 @@ def make_gate(settings: Settings, reactor: Any, clock: IReactorTime) -> Gated:
     try:
         policy = Policy(make_rules({}))
         if settings.policy_file:
-            policy.replace(read_rules(settings.policy_file))
             services = (_policy_file(settings.policy_file, policy, reactor, clock),)
         gate = Gate(
             authenticator=_authenticator(settings, reactor, clock),
@@ -126,10 +126,14 @@ def make_gate(settings: Settings, reactor: Any, clock: IReactorTime) -> Gated:
 
 def _policy_file(
     path: str, policy: Policy, reactor: Any, clock: IReactorTime
-) -> PolicyFile:
+) -> IService:
+    # Only who has a file needs what reads YAML.
+    from mqsvc.access.policy_file import PolicyFile, read_rules  # noqa: PLC0415
+
     def in_thread(function: Any, *args: Any) -> Any:
         return deferToThreadPool(reactor, reactor.getThreadPool(), function, *args)
 
+    policy.replace(read_rules(path))
     return PolicyFile(path, policy, clock, in_thread)
 
 

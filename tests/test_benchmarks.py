@@ -10,6 +10,9 @@ import tempfile
 from contextlib import redirect_stdout
 from io import StringIO
 from pathlib import Path
+from socketserver import StreamRequestHandler, TCPServer
+from threading import Thread
+from typing import ClassVar
 
 from twisted.internet import reactor
 from twisted.trial.unittest import SynchronousTestCase
@@ -19,6 +22,7 @@ from benchmarks.chart import chart
 from benchmarks.connections import Answer, HTTPConnection, Refused
 from benchmarks.engine import ONE, Lane, Operation, Pace, Role, Run
 from benchmarks.figures import percentiles
+from benchmarks.queues import Queue
 from benchmarks.scenarios import (
     Claim,
     EmptyClaim,
@@ -86,6 +90,10 @@ class EachScenario(SynchronousTestCase):
     def test_claim(self) -> None:
         """Single claims are deleted, and the run ends when nothing is left."""
         self.assert_runs(Claim(self.target, 1, supply=50))
+
+    def test_claim_behind(self) -> None:
+        """What others have claimed before stays theirs."""
+        self.assert_runs(Claim(self.target, 1, supply=50, claimed=30))
 
     def test_claims(self) -> None:
         """Batches of claims are deleted in one request."""
@@ -219,6 +227,36 @@ class Reading(SynchronousTestCase):
             listening.accept()[0].close()
         self.addCleanup(client.close)
         self.assertRaises(Refused, list, client.answers())
+
+
+class OneAnswer(StreamRequestHandler):
+    """A server that hangs up after an answer, without saying that it will."""
+
+    asked: ClassVar[list[bytes]] = []
+
+    def handle(self) -> None:
+        """Answer."""
+        self.asked.append(self.rfile.readline())
+        while self.rfile.readline().strip():
+            pass
+        self.wfile.write(b"HTTP/1.1 204 No Content\r\n\r\n")
+
+
+class Preparing(SynchronousTestCase):
+    """What is asked beside what is measured."""
+
+    def test_closed(self) -> None:
+        """It does not matter that the server hung up since it was asked last."""
+        with TCPServer(("127.0.0.1", 0), OneAnswer) as server:
+            Thread(target=server.serve_forever, args=[0.01]).start()
+            queue = Queue(f"http://127.0.0.1:{server.server_address[1]}")
+            try:
+                queue.create()
+                queue.remove()
+            finally:
+                server.shutdown()
+        methods = [line.partition(b" ")[0] for line in OneAnswer.asked]
+        self.assertEqual([b"PUT", b"DELETE"], methods)
 
 
 class FixedRate(SynchronousTestCase):

@@ -9,6 +9,7 @@ import json
 import os
 import signal
 import sqlite3
+import subprocess
 import sys
 from base64 import b64encode
 from collections.abc import Mapping
@@ -395,6 +396,34 @@ class RootTests(RootTestCase):
             endpoint = f"tcp:127.0.0.1:{root.addresses[0].port}"
             self.assertIn(status, await self.greeted(endpoint, "/v2/ws"))
             await root.stopService()
+
+    def test_unused(self) -> None:
+        """What is not used takes no memory: drivers, and Autobahn until it is asked."""
+        settings = self.settings(f"websocket=unix:{self.mktemp()}")
+        script = f"""
+import sys
+from twisted.internet import reactor
+from mqsvc.tap import Options, make_root
+options = Options()
+options.parseOptions(["--data-dir", {self.data_dir!r}, "--http", {settings.http!r}])
+make_root(options.settings, reactor)
+print(*sorted(sys.modules.keys() & set({UNUSED})))
+"""
+        printed = subprocess.run(
+            [sys.executable, "-c", script],
+            env=environment(),
+            check=True,
+            capture_output=True,
+            text=True,
+        )
+        self.assertEqual("", printed.stdout.strip())
+
+
+UNUSED = (
+    *("autobahn", "sqlalchemy.dialects.mysql", "sqlalchemy.dialects.postgresql"),
+    *("sqlalchemy.orm", "treq", "twisted.mail.smtp", "txmongo", "txredisapi", "yaml"),
+)
+"""What the service does not import where nothing asks for it."""
 
 
 class Greeting(Protocol):

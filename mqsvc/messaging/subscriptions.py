@@ -127,8 +127,7 @@ class Subscriptions:
 
         :return: whether it is there: not when its subscriber has another one by now.
         """
-        step = Deferred.fromCoroutine(self._restore(subscription))
-        return await shielded(step)
+        return await to_its_end(self._restore(subscription))
 
     async def _restore(self, wanted: Subscription) -> bool:
         kept = await self._store.subscribe(wanted, self._now())

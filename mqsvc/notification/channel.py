@@ -11,6 +11,9 @@ from twisted.internet.interfaces import IReactorTime
 
 from mqsvc.messaging.model import JsonObject, Subscription
 
+TRUST_PREFIX = "trust+"
+"""How the schemes of subscribers begin that act for the user who subscribed them."""
+
 
 class Verdict(enum.Enum):
     """What to do next with a notification."""

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from attrs import evolve, frozen
 
 from mqsvc.messaging.errors import InvalidRequest
 from mqsvc.messaging.model import JsonObject, Subscription
 from mqsvc.messaging.subscription_options import HIDDEN, TRUST
-from mqsvc.notification.channel import Channel, scheme_of
+from mqsvc.notification.channel import TRUST_PREFIX, Channel, scheme_of
 from mqsvc.notification.confirmation import Ask
 from mqsvc.notification.filters import compile_filter
 from mqsvc.notification.questions import Questions, can_answer
-from mqsvc.notification.trust import PREFIX, Trusts
+
+if TYPE_CHECKING:
+    from mqsvc.notification.trust import Trusts
 
 
 @frozen
@@ -35,15 +38,15 @@ class ChannelSubscribers:
         scheme = scheme_of(subscriber)
         if scheme in self._channels:
             await self._channels[scheme].check(subscriber, options)
-        elif scheme.startswith(PREFIX):
+        elif scheme.startswith(TRUST_PREFIX):
             raise InvalidRequest(
                 f"This server cannot tell '{scheme}' subscribers: it is not set up for "
-                f"trusts of Keystone. Use '{scheme.removeprefix(PREFIX)}'."
+                f"trusts of Keystone. Use '{scheme.removeprefix(TRUST_PREFIX)}'."
             )
 
     async def entitle(self, wanted: Subscription, token: str | None) -> Subscription:
         """See :class:`~mqsvc.messaging.subscribers.Subscribers`."""
-        is_trusting = scheme_of(wanted.subscriber).startswith(PREFIX)
+        is_trusting = scheme_of(wanted.subscriber).startswith(TRUST_PREFIX)
         # What readers see in the place of a trust is none.
         has_trust = wanted.options.get(TRUST) not in (None, "", HIDDEN)
         if self._trusts is None or not is_trusting or has_trust:

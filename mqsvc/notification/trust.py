@@ -26,10 +26,8 @@ from mqsvc.access.keystone import MAX_ANSWER, ServiceUser
 from mqsvc.messaging.errors import IdentityUnavailable, InvalidRequest, NotAuthorized
 from mqsvc.messaging.model import JsonObject
 from mqsvc.messaging.subscription_options import TRUST as KEY
-from mqsvc.notification.channel import Notice, Outcome, refused, retry
+from mqsvc.notification.channel import TRUST_PREFIX, Notice, Outcome, refused, retry
 from mqsvc.notification.webhook import Webhook
-
-PREFIX = "trust+"
 
 _USER = ("token", "user", "id")
 _PROJECT = ("token", "project", "id")
@@ -275,7 +273,7 @@ class TrustWebhook:
 
 
 def _plain(subscriber: str) -> str:
-    return subscriber[len(PREFIX) :]
+    return subscriber[len(TRUST_PREFIX) :]
 
 
 def _not_trusted() -> NotAuthorized:

@@ -45,8 +45,8 @@ BUSY_TIMEOUT = 10.0
 TURN_TIMEOUT = 10.0
 """Seconds that jobs wait at least for a turn before they are given up."""
 
-PAGE_CACHE = 16 * 1024
-"""KiB of pages that a connection keeps in memory."""
+PAGE_CACHE = 2 * 1024
+"""KiB of pages that a connection keeps in memory; the system keeps the others."""
 
 
 class Worker(Protocol):

@@ -12,11 +12,10 @@ from autobahn.websocket.compress import (
     PerMessageDeflateOfferAccept,
 )
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IProtocolNegotiationFactory, IReactorTime
+from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from zope.interface import implementer
 
 from mqsvc.access.guard import Guard
 from mqsvc.bus import Bus
@@ -95,7 +94,6 @@ def _actions(parts: Parts, feeds: Feeds) -> dict[str, Action]:
     }
 
 
-@implementer(IProtocolNegotiationFactory)
 class WebSocketFactory(WebSocketServerFactory):
     """Connections on whatever port they come.
 
@@ -136,10 +134,6 @@ class WebSocketFactory(WebSocketServerFactory):
             closeHandshakeTimeout=2,
             perMessageCompressionAccept=_accept if limits.compression else _refuse,
         )
-
-    def acceptableProtocols(self) -> list[bytes]:
-        """What connections begin with, for clients that choose (ALPN)."""
-        return [b"http/1.1"]
 
     def allows(self, origin: str | None) -> bool:
         """Whether a page of this origin may connect; programs have none."""

@@ -13,12 +13,11 @@ from twisted.logger import globalLogBeginner
 from mqsvc.config import ConfigError
 from mqsvc.service import Root
 from mqsvc.storage.errors import StoreOpenError
-from mqsvc.workers.assignment import Assignment
+from mqsvc.workers.assignment import CHECK, Assignment
 from mqsvc.workers.lifeline import Lifeline
 from mqsvc.workers.lines import observer
 from mqsvc.workers.log_pipe import LogPipe
 from mqsvc.workers.means import InheritedMeans
-from mqsvc.workers.supervisor import CHECK
 
 STDIN, STDOUT = 0, 1
 

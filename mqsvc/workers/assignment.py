@@ -14,6 +14,9 @@ from mqsvc.bus.board import Place
 from mqsvc.config import Settings
 from mqsvc.messaging.quotas import QuotaLimits
 
+CHECK = "check"
+"""Instead of its number tells a worker only to look whether it could serve."""
+
 
 @frozen
 class Assignment:

@@ -23,7 +23,7 @@ from mqsvc import __version__
 from mqsvc.bus.board import Board, Place
 from mqsvc.config import ConfigError, Settings
 from mqsvc.service import DataDirectory, Ordered, raise_file_limit, served_by
-from mqsvc.workers.assignment import Assignment
+from mqsvc.workers.assignment import CHECK, Assignment
 from mqsvc.workers.fleet import Fleet
 from mqsvc.workers.means import counts_path
 from mqsvc.workers.process import WorkerProcess, command, environment, spawn
@@ -33,9 +33,6 @@ from mqsvc.workers.spread import Counts
 
 FIRST_DESCRIPTOR = 3
 """Below are the pipes."""
-
-CHECK = "check"
-"""Instead of its number tells a worker only to look whether it could serve."""
 
 log = Logger()
 

@@ -10,14 +10,8 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from mqsvc.access.identity import Caller
-from mqsvc.access.policy import (
-    DEFAULT_RULES,
-    RELOAD_SECONDS,
-    Policy,
-    PolicyFile,
-    make_rules,
-    read_rules,
-)
+from mqsvc.access.policy import DEFAULT_RULES, Policy, make_rules
+from mqsvc.access.policy_file import RELOAD_SECONDS, PolicyFile, read_rules
 from mqsvc.access.policy_rules import PolicyError
 from mqsvc.messaging.errors import NotAuthorized
 

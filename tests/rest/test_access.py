@@ -10,7 +10,8 @@ from typing import ClassVar
 
 from twisted.internet.defer import Deferred
 
-from mqsvc.access.policy import DEFAULT_RULES, RELOAD_SECONDS
+from mqsvc.access.policy import DEFAULT_RULES
+from mqsvc.access.policy_file import RELOAD_SECONDS
 from tests.rest.access import ADMIN, OPERATIONS, OTHER, AccessCase, WritingCase, logged
 from tests.rest.answers import Answer
 from tests.rest.server import PROJECT, RestTestCase

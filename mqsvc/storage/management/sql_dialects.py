@@ -22,7 +22,6 @@ from sqlalchemy import (
     event,
     make_url,
 )
-from sqlalchemy.dialects.mysql import MEDIUMTEXT, VARBINARY
 from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
@@ -73,6 +72,9 @@ class ExactText(TypeDecorator[str]):
         if dialect.name == "postgresql":
             return String(self.length * (1 + self.controls), collation="C")
         if _is_mysql(dialect):
+            # Only who has such a server needs its dialect.
+            from sqlalchemy.dialects.mysql import VARBINARY  # noqa: PLC0415
+
             return VARBINARY(4 * self.length)
         return String(self.length)
 
@@ -97,7 +99,11 @@ class LongText(TypeDecorator[str]):
 
     def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
         """The TEXT of MySQL itself ends at 64 KiB."""
-        return MEDIUMTEXT(charset="utf8mb4") if _is_mysql(dialect) else Text()
+        if not _is_mysql(dialect):
+            return Text()
+        from sqlalchemy.dialects.mysql import MEDIUMTEXT  # noqa: PLC0415
+
+        return MEDIUMTEXT(charset="utf8mb4")
 
     def process_bind_param(self, value: str | None, dialect: Dialect) -> Any:
         """Text to what the column takes."""
@@ -129,6 +135,17 @@ def make_engine(uri: str | URL, connections: int, patient: bool = False) -> Engi
 def for_writing(engine: Engine) -> Engine:
     """The same connections, whose transactions are begun with the aim to write."""
     return engine.execution_options(**{_WRITES: True})
+
+
+def make_tables_transactional(connection: Connection) -> None:
+    """Have tables that this connection makes keep transactions.
+
+    On MySQL and MariaDB that is up to the server's default, unless it is said. (Each
+    table could say it, but then SQLAlchemy loads their dialects for everybody.)
+    """
+    if _is_mysql(connection.dialect):
+        with connection.begin():
+            connection.exec_driver_sql("SET default_storage_engine = InnoDB")
 
 
 def writing_turn(engine: Engine, shared: bool) -> AbstractContextManager[object]:

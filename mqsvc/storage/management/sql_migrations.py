@@ -26,9 +26,13 @@ from sqlalchemy import (
 from sqlalchemy.schema import CreateColumn
 
 from mqsvc.storage.errors import SchemaTooNew
-from mqsvc.storage.management.sql_dialects import ExactText, LongText, for_writing
+from mqsvc.storage.management.sql_dialects import (
+    ExactText,
+    LongText,
+    for_writing,
+    make_tables_transactional,
+)
 from mqsvc.storage.management.sql_schema import (
-    TRANSACTIONAL,
     destinations,
     flavors,
     leases,
@@ -49,7 +53,6 @@ destinations_before_pools = Table(
     Column("name", ExactText(64), primary_key=True),
     Column("metadata", LongText(), nullable=False),
     Column("revision", BigInteger, nullable=False),
-    **TRANSACTIONAL,
 )
 
 subscriptions_before_leases = Table(
@@ -74,7 +77,6 @@ subscriptions_before_leases = Table(
         name="one_subscription_of_a_subscriber",
     ),
     Index("subscriptions_by_expiry", "expires"),
-    **TRANSACTIONAL,
 )
 
 
@@ -122,6 +124,7 @@ def migrate(engine: Engine, migrations: Sequence[Migration]) -> None:
     """
     with for_writing(engine).connect() as connection:
         take_schema_turn(connection)
+        make_tables_transactional(connection)
         while _migrate_once(connection, migrations):
             pass
 

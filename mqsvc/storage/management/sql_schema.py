@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from sqlalchemy import (
     BigInteger,
     Boolean,
@@ -19,9 +17,6 @@ from sqlalchemy import (
 
 from mqsvc.messaging.model import Destination
 from mqsvc.storage.management.sql_dialects import ExactText, LongText
-
-TRANSACTIONAL: dict[str, Any] = {"mysql_engine": "InnoDB", "mariadb_engine": "InnoDB"}
-"""What a table needs whatever the server's default is."""
 
 
 def _destination_key() -> tuple[Column[str], Column[str], Column[str]]:
@@ -42,7 +37,6 @@ schema_versions = Table(
     "schema_versions",
     tables,
     Column("version", Integer, primary_key=True, autoincrement=False),
-    **TRANSACTIONAL,
 )
 
 destinations = Table(
@@ -53,7 +47,6 @@ destinations = Table(
     Column("revision", BigInteger, nullable=False),
     Column("pool", _name()),
     Index("destinations_by_pool", "pool"),
-    **TRANSACTIONAL,
 )
 
 subscriptions = Table(
@@ -80,7 +73,6 @@ subscriptions = Table(
     ),
     Index("subscriptions_by_expiry", "expires"),
     Index("subscriptions_by_lease", "lease"),
-    **TRANSACTIONAL,
 )
 
 leases = Table(
@@ -88,7 +80,6 @@ leases = Table(
     tables,
     Column("id", ExactText(64), primary_key=True),
     Column("until", BigInteger, nullable=False),
-    **TRANSACTIONAL,
 )
 
 pools = Table(
@@ -101,14 +92,12 @@ pools = Table(
     Column("flavor", _name()),
     Column("options", LongText(), nullable=False),
     UniqueConstraint("uri", name="one_pool_of_a_uri"),
-    **TRANSACTIONAL,
 )
 
 flavors = Table(
     "flavors",
     tables,
     Column("name", _name(), primary_key=True),
-    **TRANSACTIONAL,
 )
 
 
