@@ -114,7 +114,8 @@ class CarelessConnection(RewritingConnection):
     def rewrite(self, script: bytes) -> bytes:
         """The script with a bound of one."""
         changed = script.replace(b"local CORRECTED = 200\n", b"local CORRECTED = 1\n")
-        assert changed != script, "the bound has another name or value"
+        is_bounded = b"catch_up()" in script
+        assert is_bounded == (changed != script), "the bound has another name or value"
         return changed
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from hashlib import sha1
 from pathlib import Path
 from typing import Any, Protocol
@@ -19,6 +20,8 @@ Read = Callable[[Any], Any]
 """Makes a value of an answer."""
 
 FOLDER = Path(__file__).with_name("redis")
+
+_NEEDS = re.compile(rb"^-- needs: (.+)$", re.MULTILINE)
 
 READING = frozenset(
     {"get", "get_claim", "next_ready", "page", "stats", "stored", "stored_bytes"}
@@ -61,15 +64,24 @@ class Script:
 
 def load_scripts() -> Mapping[str, Script]:
     """All scripts by name; blocks while it reads them."""
-    common = (FOLDER / "common.lua").read_bytes()
-    names = {path.stem for path in FOLDER.glob("*.lua")} - {"common"}
-    return {name: _script(name, common) for name in names}
+    texts = {path.stem: path.read_bytes() for path in FOLDER.glob("*.lua")}
+    return {name: _script(name, texts) for name in texts if not name.startswith("_")}
 
 
-def _script(name: str, common: bytes) -> Script:
-    text = common + (FOLDER / f"{name}.lua").read_bytes()
+def _script(name: str, texts: Mapping[str, bytes]) -> Script:
+    # In the order in which they are needed, each once.
+    parts = dict.fromkeys(["_common", *_needed(name, texts), name])
+    text = b"".join(texts[part] for part in parts)
     digest = sha1(text, usedforsecurity=False).hexdigest().encode()
     return Script(text, digest, name not in READING)
+
+
+def _needed(name: str, texts: Mapping[str, bytes]) -> Iterator[str]:
+    """The parts that a script or a part says it needs, behind what they need."""
+    for line in _NEEDS.findall(texts[name]):
+        for part in line.decode().split():
+            yield from _needed(f"_{part}", texts)
+            yield f"_{part}"
 
 
 class Scripts:

@@ -1,5 +1,6 @@
 -- Lend the oldest free messages; under a rule move those lent often enough to the
 -- target. Gives how many were moved, and the messages that the claim now holds.
+-- needs: recall listing showing correction storing claims lending
 
 local rule, target = args.rule, KEYS[4]
 
@@ -50,7 +51,7 @@ if moved then
   local claim = live(base, args.claim)
   return answer(tonumber(moved), claim and held(base, args.claim, claim.ids) or {})
 end
-correct(base, CORRECTED)
+catch_up()
 local dead, lent = {}, {}
 for _, message in ipairs(listing(base, 0, args.limit, {})) do
   push(rule and message.count >= rule.max_claim_count and dead or lent, message)
