@@ -46,8 +46,11 @@ LAST_POSITION = 2**53
 KEYS_KEPT = 1024
 """Destinations whose keys need not be put together again."""
 
-REMEMBERED = frozenset({"claim", "clear", "pop", "post", "restore"})
-"""The scripts whose second try must not do again what the first one did."""
+REMEMBERED = frozenset({"clear", "pop", "post", "restore"})
+"""The scripts whose second try must not do again what the first one did.
+
+A claim under a rule is another one; without a rule its id is what it is known by.
+"""
 
 Row = tuple[str, str, int, int, str, int]
 StoredRow = tuple[Row, int, int]
@@ -409,7 +412,7 @@ class RedisMessageStore(Service):
         targets: Sequence[Destination] = (),
     ) -> Deferred[Any]:
         keys = self._keys(destination, *targets)
-        if script in REMEMBERED:
+        if script in REMEMBERED or "rule" in parameters:
             # The key by which Redis knows an operation again that is sent twice.
             parameters["token"] = f"{keys[2]}:op:{self._random_bits(64):016x}"
         return self._scripts.run(script, keys, parameters, read, texts)

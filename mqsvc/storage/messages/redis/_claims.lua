@@ -6,7 +6,7 @@ local function live(destination, claim)
   if text then
     local ttl, created, ends, ids = cmsgpack.unpack(text)
     if ends > now then
-      return {ttl = ttl, created = created, ids = ids}
+      return {ttl = ttl, created = created, ids = ids, text = text}
     end
   end
 end

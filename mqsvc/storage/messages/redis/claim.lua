@@ -45,11 +45,15 @@ local function answer(moved, messages)
   return cmsgpack.pack({moved, show(base, messages)})
 end
 
--- Of the first try the number moved is remembered, and what it lent is read again.
-local moved = recall()
-if moved then
-  local claim = live(base, args.claim)
-  return answer(tonumber(moved), claim and held(base, args.claim, claim.ids) or {})
+-- Of a first try the claim itself is there, if it lent anything; how many it moved is
+-- remembered, if it moved any.
+local moved, claim = rule and recall(), live(base, args.claim)
+if claim then
+  -- Something is written, so that WAIT also waits for this connection.
+  redis.call('HSET', base .. ':claims', args.claim, claim.text)
+end
+if moved or claim then
+  return answer(tonumber(moved or 0), claim and held(base, args.claim, claim.ids) or {})
 end
 catch_up()
 local dead, lent = {}, {}
@@ -58,12 +62,9 @@ for _, message in ipairs(listing(base, 0, args.limit, {})) do
 end
 if #dead > 0 then
   bury(dead)
+  remember(text_of(#dead))
 end
 if #lent > 0 then
   lend(lent)
-end
--- What did nothing can be tried again without a trace of it.
-if #dead + #lent > 0 then
-  remember(text_of(#dead))
 end
 return answer(#dead, lent)
