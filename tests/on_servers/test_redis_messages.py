@@ -977,6 +977,15 @@ class CostTests(SynchronousTestCase):
             self.assertGreater(cost, 0, operation)
         self.assertEqual(large, small)
 
+    def test_claim_in_vain(self) -> None:
+        """A claim of an empty queue looks for itself, what is due, and what is free."""
+        store = self.backlog(10)
+        claim = functools.partial(store.claim, RETURNS, 60, 60, 10, START)
+        looks = (["HGET", "claims", "id"], ["ZSCORE", "sweep", "key"])
+        free = ["ZRANGEBYSCORE", "ready", "from", "to", "LIMIT", "0", "10"]
+        # One for each answer that is nothing, too; the last one is empty.
+        self.assertEqual(self.cost(claim), sum(map(len, (*looks, free))) + len(looks))
+
     def test_one_sweep_is_bounded(self) -> None:
         """A sweep does no more when twice as much is due."""
         costs = []

@@ -3,20 +3,20 @@
 
 local WAITING = {'delayed', 'claimed'}
 
--- A sweep looks at this destination from a moment on, or earlier.
-local function visit(destination, moment)
-  redis.call('ZADD', registry, 'LT', text_of(moment), destination)
+-- That of the destination of a call, once it was looked up; without any, after all.
+local soonest
+
+-- Whether anything may have become due in the destination.
+local function is_due()
+  soonest = soonest or tonumber(redis.call('ZSCORE', registry, base) or math.huge)
+  return soonest <= now
 end
 
-local is_behind
-
--- Whether anything may have become due in the destination; looked up once in a call.
-local function is_due()
-  if is_behind == nil then
-    local moment = redis.call('ZSCORE', registry, base)
-    is_behind = moment and tonumber(moment) <= now
+-- A sweep looks at this destination from a moment on, or earlier.
+local function visit(destination, moment)
+  if not (soonest and destination == base and soonest <= moment) then
+    redis.call('ZADD', registry, 'LT', text_of(moment), destination)
   end
-  return is_behind
 end
 
 -- What is due in a sorted set scored by moments, up to so many.

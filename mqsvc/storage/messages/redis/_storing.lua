@@ -54,13 +54,13 @@ end
 local function store(destination, messages)
   local ready, delayed, waiting = {}, {}, {}
   local expiry, records, bodies = {}, {}, {}
-  local soonest = math.huge
+  local first_end = math.huge
   for index, message in ipairs(messages) do
     local id, position, last = message.id, text_of(message.position), 2 * index
     if message.ready_at then
       push(delayed, position, id)
       push(waiting, text_of(message.ready_at), id)
-      soonest = math.min(soonest, message.ready_at)
+      first_end = math.min(first_end, message.ready_at)
     else
       push(ready, position, id)
     end
@@ -68,7 +68,7 @@ local function store(destination, messages)
     expiry[last - 1], expiry[last] = text_of(message.expires), id
     records[last - 1], records[last] = id, encode(message)
     bodies[last - 1], bodies[last] = id, message.body
-    soonest = math.min(soonest, message.expires)
+    first_end = math.min(first_end, message.expires)
   end
   each('HSET', destination .. ':bodies', bodies)
   each('HSET', destination .. ':records', records)
@@ -77,7 +77,7 @@ local function store(destination, messages)
   each('ZADD', destination .. ':delayed', delayed)
   each('ZADD', destination .. ':delayed:due', waiting)
   join_runs(destination, messages)
-  visit(destination, soonest)
+  visit(destination, first_end)
 end
 
 local function new_id(position, random)
