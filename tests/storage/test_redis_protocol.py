@@ -64,20 +64,21 @@ class RedisProtocolTests(SynchronousTestCase):
         self.assertEqual(self.successResultOf(answers[2]), b"c")
 
     def test_no_room(self) -> None:
-        """What is not sent at once keeps its place before what comes later."""
+        """What is not sent at once is not overtaken, and nothing waits for long."""
         self.wire.room = 2
         first = self.protocol.ask(b"abc")
         self.turn()
-        second = self.protocol.ask(b"def")
+        second = self.protocol.ask(b"d")
         self.turn()
-        self.assertEqual(self.wire.at_once, [b"ab"])
-        self.assertEqual(self.wire.value(), b"cdef")
-        self.protocol.dataReceived(b":1\r\n:2\r\n")
+        self.assertEqual((self.wire.at_once, self.wire.value()), ([b"ab"], b"c"))
+        self.protocol.dataReceived(b":1\r\n")
         self.assertEqual(self.successResultOf(first), 1)
-        self.assertEqual(self.successResultOf(second), 2)
-        self.protocol.ask(b"gh")
+        third = self.protocol.ask(b"e")
         self.turn()
-        self.assertEqual(self.wire.at_once, [b"ab", b"gh"])
+        self.assertEqual((self.wire.at_once, self.wire.value()), ([b"ab", b"de"], b"c"))
+        self.protocol.dataReceived(b":2\r\n:3\r\n")
+        self.assertEqual(self.successResultOf(second), 2)
+        self.assertEqual(self.successResultOf(third), 3)
 
     def test_sending_fails(self) -> None:
         """Whether the connection is lost is for the transport to find out."""

@@ -42,7 +42,7 @@ class RedisProtocol(Protocol):
         self._asked: deque[tuple[Deferred[Any], float]] = deque()
         self._unsent: list[bytes] = []
         self._is_open = False
-        self._is_behind = False
+        self._behind: Deferred[Any] | None = None
         self._sending: IDelayedCall | None = None
         self._watching: IDelayedCall | None = None
         self._watchers: list[Deferred[None]] = []
@@ -63,8 +63,7 @@ class RedisProtocol(Protocol):
         answer: Deferred[Any] = Deferred()
         self._asked.append((answer, self._reactor.seconds() + self._timeout))
         self._unsent.append(command)
-        if self._sending is None:
-            self._sending = self._reactor.callLater(0, self._send)
+        self._send_soon()
         if self._watching is None:
             self._watching = self._reactor.callLater(self._timeout, self._watch)
         return answer
@@ -81,19 +80,25 @@ class RedisProtocol(Protocol):
         self._unsent.clear()
         self.transport.abortConnection()
 
+    def _send_soon(self) -> None:
+        if self._sending is None and self._behind is None:
+            self._sending = self._reactor.callLater(0, self._send)
+
     def _send(self) -> None:
-        """Send what was asked in this turn."""
+        """Send what was asked in this turn.
+
+        As a rule all of it goes at once, which saves that the reactor is told to watch
+        for room, and not to. What does not is for the transport; what comes later waits
+        until that is answered, and is sent at once again.
+        """
         self._sending = None
         data = b"".join(self._unsent)
         self._unsent.clear()
-        if not self._is_behind:
-            # Nothing waits in the transport, so that it need not come first: sending
-            # at once saves that the reactor is told to watch for room, and not to.
-            sent = self.transport.writeSomeData(data)
-            data = data[sent:] if isinstance(sent, int) else data
-        if data:
-            self._is_behind = True
-            self.transport.write(data)
+        sent = self.transport.writeSomeData(data)
+        rest = data[sent:] if isinstance(sent, int) else data
+        if rest:
+            self._behind, _ = self._asked[-1]
+            self.transport.write(rest)
 
     def _watch(self) -> None:
         """Give up if the oldest command was asked too long ago."""
@@ -115,14 +120,15 @@ class RedisProtocol(Protocol):
         except ValueError:
             self.abort()
             self._fail(Disconnected("it does not answer as a Redis does"))
-        if not self._asked:
-            # What is answered was sent.
-            self._is_behind = False
 
     def _answer(self, reply: Any) -> None:
         if not self._asked:
             raise ValueError("a reply to nothing")
         answer, _ = self._asked.popleft()
+        if answer is self._behind:
+            self._behind = None
+            if self._unsent:
+                self._send_soon()
         if isinstance(reply, Refusal):
             answer.errback(reply)
         else:
