@@ -300,6 +300,9 @@ class RedisConnection:
         timeout = self._address.socket_timeout
         factory = _ProtocolFactory(self._reactor, timeout)
         protocol = await _open(self._endpoint, factory)
+        if not self._address.path:
+            # What is sent in two pieces, or in two turns, is not held back in between.
+            protocol.transport.setTcpNoDelay(True)
         try:
             await self._prepare(protocol)
         except BaseException:
