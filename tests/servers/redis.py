@@ -10,6 +10,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from twisted.internet.defer import Deferred, execute
+
 from mqsvc.storage.messages.redis_scripts import Argument, UnknownScript
 from tests.live import missing
 from tests.servers.process import START_SECONDS, ServerProcess, once_a_run
@@ -50,8 +52,11 @@ class BlockingConnection:
             self._socket.close()
             self._socket = None
 
-    async def command(self, *words: Argument, changes: bool = False) -> Any:
+    def command(self, *words: Argument, changes: bool = False) -> Deferred[Any]:
         """The answer to one command."""
+        return execute(self._attempt, *words)
+
+    def _attempt(self, *words: Argument) -> Any:
         try:
             return self.ask(*words)
         except RedisError as error:

@@ -6,8 +6,9 @@ makes their parameters and reads their answers.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import lru_cache, partial
+from typing import Any, Literal
 from urllib.parse import quote
 
 import msgspec
@@ -33,20 +34,23 @@ from mqsvc.messaging.model import (
     Stats,
     StoredMessage,
 )
-from mqsvc.storage.errors import StoreOpenError
 from mqsvc.storage.ids import RANDOM_BITS, RandomBits, format_id, parse_id
 from mqsvc.storage.interfaces import IMessageStore
 from mqsvc.storage.messages.redis_address import parse_address
-from mqsvc.storage.messages.redis_scripts import Scripts
-
-if TYPE_CHECKING:
-    from mqsvc.storage.messages.redis_connection import RedisConnection
+from mqsvc.storage.messages.redis_connection import RedisConnection
+from mqsvc.storage.messages.redis_scripts import Read, Scripts
 
 LAST_POSITION = 2**53
 """Above every position; the last integer that is exact in a score."""
 
-REMEMBERED = frozenset({"claim", "clear", "pop", "post", "restore"})
-"""The scripts whose second try must not do again what the first one did."""
+KEYS_KEPT = 1024
+"""Destinations whose keys need not be put together again."""
+
+REMEMBERED = frozenset({"clear", "pop", "post", "restore"})
+"""The scripts whose second try must not do again what the first one did.
+
+A claim under a rule is another one; without a rule its id is what it is known by.
+"""
 
 Row = tuple[str, str, int, int, str, int]
 StoredRow = tuple[Row, int, int]
@@ -59,21 +63,8 @@ def open_redis_messages(uri: str, reactor: Any) -> RedisMessageStore:
     :raise StoreOpenError: the URI cannot be used.
     """
     address = parse_address(uri)
-    connection = _connection_class()(address, reactor)
-    return RedisMessageStore(Scripts(connection), address.prefix, random_bits)
-
-
-def _connection_class() -> type[RedisConnection]:
-    """Imported late because that installs the reactor."""
-    try:
-        from mqsvc.storage.messages.redis_connection import (  # noqa: PLC0415
-            RedisConnection,
-        )
-    except ImportError as error:
-        raise StoreOpenError(
-            "Redis needs a package that is not installed: pip install 'mqsvc[redis]'"
-        ) from error
-    return RedisConnection
+    scripts = Scripts(RedisConnection(address, reactor))
+    return RedisMessageStore(scripts, address.prefix, random_bits)
 
 
 def destination_key(prefix: str, destination: Destination) -> str:
@@ -93,24 +84,6 @@ def project_key(prefix: str, project: str) -> str:
 
 def _quoted(text: str) -> str:
     return quote(text, safe="", errors="surrogatepass")
-
-
-def _message(row: Row) -> Message:
-    message_id, body, ttl, created, claim_id, claim_count = row
-    return Message(
-        message_id, body.encode(), ttl, created, claim_id or None, claim_count
-    )
-
-
-def _messages(rows: list[Row]) -> list[Message]:
-    return [_message(row) for row in rows]
-
-
-def _stored(rows: list[StoredRow]) -> list[StoredMessage]:
-    return [
-        StoredMessage(_message(row), expires, delayed_until or None)
-        for row, expires, delayed_until in rows
-    ]
 
 
 def _origin(stored: StoredMessage) -> tuple[int, int, int, int, int]:
@@ -135,6 +108,79 @@ def _well_formed(message_ids: Collection[str]) -> list[str]:
     return [each for each in dict.fromkeys(message_ids) if parse_id(each)]
 
 
+def _message(row: Row) -> Message:
+    message_id, body, ttl, created, claim_id, claim_count = row
+    return Message(
+        message_id, body.encode(), ttl, created, claim_id or None, claim_count
+    )
+
+
+def _messages(rows: list[Row]) -> list[Message]:
+    return [_message(row) for row in rows]
+
+
+def _stored(rows: list[StoredRow]) -> list[StoredMessage]:
+    return [
+        StoredMessage(_message(row), expires, delayed_until or None)
+        for row, expires, delayed_until in rows
+    ]
+
+
+def _stats(answer: tuple[int, int, list[Row]]) -> Stats:
+    total, claimed, rows = answer
+    oldest, newest = _messages(rows) or (None, None)
+    return Stats(claimed, total - claimed, oldest, newest)
+
+
+def _check_deleted(outcome: Outcome) -> None:
+    if outcome == "free":
+        raise MessageNotClaimed("The message is not under the claim given.")
+    if outcome == "ended":
+        raise MessageNotClaimed("The claim given does not exist or has ended.")
+    if outcome == "claimed":
+        raise MessageIsClaimed("The message is claimed: give the claim that holds it.")
+
+
+def _check_renewed(renewed: bool) -> None:
+    if not renewed:
+        raise ClaimDoesNotExist("The claim does not exist or has ended.")
+
+
+def _reader(type_: Any, make: Callable[[Any], Any]) -> Read:
+    """What makes a value of the answer of a script, which is of this type."""
+    decode = msgspec.msgpack.Decoder(type_).decode
+    return lambda answer: make(decode(answer))
+
+
+_read_flag = msgspec.msgpack.Decoder(bool).decode
+_read_number = msgspec.msgpack.Decoder(int).decode
+_read_ids = msgspec.msgpack.Decoder(list[str]).decode
+_read_messages = _reader(list[Row], _messages)
+_read_stored = _reader(list[StoredRow], _stored)
+_read_stats = _reader(tuple[int, int, list[Row]], _stats)
+_read_moment = _reader(int | bool, lambda moment: moment or None)
+_read_deleted = _reader(Outcome, _check_deleted)
+_read_renewed = _reader(bool, _check_renewed)
+_read_done = _reader(bool, lambda _: None)
+_decode_claimed = msgspec.msgpack.Decoder(tuple[int, list[Row]]).decode
+_decode_claim = msgspec.msgpack.Decoder(list[tuple[int, int, list[Row]]]).decode
+
+
+def _read_claimed(claim_id: str, ttl: int, now: int, answer: bytes) -> Claimed:
+    moved, rows = _decode_claimed(answer)
+    if not rows:
+        return Claimed(None, moved)
+    return Claimed(Claim(claim_id, ttl, now, tuple(_messages(rows))), moved)
+
+
+def _read_claim(claim_id: str, answer: bytes) -> Claim:
+    found = _decode_claim(answer)
+    if not found:
+        raise ClaimDoesNotExist("The claim does not exist or has ended.")
+    [(ttl, created, rows)] = found
+    return Claim(claim_id, ttl, created, tuple(_messages(rows)))
+
+
 @implementer(IMessageStore)
 class RedisMessageStore(Service):
     """See :class:`~mqsvc.storage.interfaces.IMessageStore`.
@@ -149,6 +195,8 @@ class RedisMessageStore(Service):
         self._scripts = scripts
         self._prefix = prefix
         self._random_bits = random_bits
+        self._shared_keys = (f"{prefix}:sweep", f"{prefix}:floor")
+        self._key_of = lru_cache(KEYS_KEPT)(partial(destination_key, prefix))
 
     def startService(self) -> None:
         """Begin to connect; does not wait for it."""
@@ -166,8 +214,7 @@ class RedisMessageStore(Service):
 
     def sweep(self, now: int) -> Deferred[bool]:
         """Correct and delete a bounded amount."""
-        answer = self._scripts.run("sweep", self._keys(), {"now": now})
-        return answer.addCallback(msgspec.msgpack.decode, type=bool)
+        return self._scripts.run("sweep", self._keys(), {"now": now}, _read_flag)
 
     def post(
         self,
@@ -187,7 +234,7 @@ class RedisMessageStore(Service):
             "post",
             destination,
             {"now": now, "client": client_id, "postings": new},
-            list[str],
+            _read_ids,
             [each.body for posting in postings for each in posting.messages],
             targets=[each.destination for each in postings[1:]],
         )
@@ -208,14 +255,14 @@ class RedisMessageStore(Service):
         }
         if selection.hide_client is not None:
             parameters["hide"] = selection.hide_client
-        return self._listed("page", destination, parameters)
+        return self._run("page", destination, parameters, _read_messages)
 
     def get(
         self, destination: Destination, message_ids: Sequence[str], now: int
     ) -> Deferred[list[Message]]:
         """Messages by id."""
         parameters = {"now": now, "ids": _well_formed(message_ids)}
-        return self._listed("get", destination, parameters)
+        return self._run("get", destination, parameters, _read_messages)
 
     def delete(
         self,
@@ -228,16 +275,14 @@ class RedisMessageStore(Service):
         parameters: dict[str, Any] = {"now": now, "ids": _well_formed(message_ids)}
         if claim_ids is not None:
             parameters["claims"] = [_claim(each) for each in claim_ids]
-        answer: Deferred[Outcome] = self._run(
-            "delete", destination, parameters, Outcome
-        )
-        return answer.addCallback(_check_deleted)
+        return self._run("delete", destination, parameters, _read_deleted)
 
     def pop(
         self, destination: Destination, limit: int, now: int
     ) -> Deferred[list[Message]]:
         """Take and delete."""
-        return self._listed("pop", destination, {"now": now, "limit": limit})
+        parameters = {"now": now, "limit": limit}
+        return self._run("pop", destination, parameters, _read_messages)
 
     def claim(
         self,
@@ -261,26 +306,16 @@ class RedisMessageStore(Service):
         if dead_letter is not None:
             parameters["rule"] = self._rule(dead_letter, limit)
             targets = (dead_letter.target,)
-        answer: Deferred[tuple[int, list[Row]]] = self._run(
-            "claim",
-            destination,
-            parameters,
-            tuple[int, list[Row]],
-            targets=targets,
-        )
-        return answer.addCallback(_claimed, claim_id, ttl, now)
+        read = partial(_read_claimed, claim_id, ttl, now)
+        return self._run("claim", destination, parameters, read, targets=targets)
 
     def get_claim(
         self, destination: Destination, claim_id: str, now: int
     ) -> Deferred[Claim]:
         """A live claim."""
-        answer: Deferred[list[tuple[int, int, list[Row]]]] = self._run(
-            "get_claim",
-            destination,
-            {"now": now, "claim": _claim(claim_id)},
-            list[tuple[int, int, list[Row]]],
-        )
-        return answer.addCallback(_found_claim, claim_id)
+        parameters = {"now": now, "claim": _claim(claim_id)}
+        read = partial(_read_claim, claim_id)
+        return self._run("get_claim", destination, parameters, read)
 
     def renew(
         self, destination: Destination, claim_id: str, ttl: int, grace: int, now: int
@@ -288,9 +323,7 @@ class RedisMessageStore(Service):
         """Move the end of a claim."""
         times = {"now": now, "ttl": ttl, "grace": grace}
         parameters = {**times, "claim": _claim(claim_id)}
-        return self._run("renew", destination, parameters, bool).addCallback(
-            _check_renewed
-        )
+        return self._run("renew", destination, parameters, _read_renewed)
 
     def release(
         self,
@@ -302,31 +335,24 @@ class RedisMessageStore(Service):
         """End a claim."""
         which = {"claim": _claim(claim_id), "undelivered": undelivered}
         parameters = {"now": now, **which}
-        return self._run("release", destination, parameters, bool).addCallback(_done)
+        return self._run("release", destination, parameters, _read_done)
 
     def stats(self, destination: Destination, now: int) -> Deferred[Stats]:
         """Counts and ends."""
-        answer: Deferred[tuple[int, int, list[Row]]] = self._run(
-            "stats", destination, {"now": now}, tuple[int, int, list[Row]]
-        )
-        return answer.addCallback(_stats)
+        return self._run("stats", destination, {"now": now}, _read_stats)
 
     def clear(self, destination: Destination) -> Deferred[None]:
         """Forget everything of a destination."""
-        return self._run("clear", destination, {}, bool).addCallback(_done)
+        return self._run("clear", destination, {}, _read_done)
 
     def next_ready(self, destination: Destination, now: int) -> Deferred[int | None]:
         """The next end of a delay or claim."""
-        answer: Deferred[int | bool] = self._run(
-            "next_ready", destination, {"now": now}, int | bool
-        )
-        return answer.addCallback(lambda moment: moment or None)
+        return self._run("next_ready", destination, {"now": now}, _read_moment)
 
     def stored_bytes(self, project: str) -> Deferred[int]:
         """Bytes of bodies of a project."""
         keys = [*self._keys(), project_key(self._prefix, project)]
-        answer = self._scripts.run("stored_bytes", keys, {})
-        return answer.addCallback(msgspec.msgpack.decode, type=int)
+        return self._scripts.run("stored_bytes", keys, {}, _read_number)
 
     def stored(
         self, destination: Destination, limit: int, after: str | None, now: int
@@ -337,10 +363,7 @@ class RedisMessageStore(Service):
             return self._nothing()
         position = min(marker[0], LAST_POSITION)
         parameters = {"now": now, "after": position, "limit": limit}
-        answer: Deferred[list[StoredRow]] = self._run(
-            "stored", destination, parameters, list[StoredRow]
-        )
-        return answer.addCallback(_stored)
+        return self._run("stored", destination, parameters, _read_stored)
 
     def restore(
         self, destination: Destination, messages: Sequence[StoredMessage], now: int
@@ -356,7 +379,7 @@ class RedisMessageStore(Service):
                 "now": now,
                 "messages": [(*_origin(each), self._random()) for each in kept],
             },
-            list[str],
+            _read_ids,
             [each.message.body for each in kept],
         )
 
@@ -371,76 +394,25 @@ class RedisMessageStore(Service):
 
     def _keys(self, *destinations: Destination) -> list[str]:
         return [
-            f"{self._prefix}:sweep",
-            f"{self._prefix}:floor",
-            *(destination_key(self._prefix, each) for each in destinations),
+            *self._shared_keys,
+            *map(self._key_of, destinations),
         ]
 
     def _nothing(self) -> Deferred[list[Any]]:
         """What is known to be empty without a look, as long as there is a server."""
         return self._scripts.ping().addCallback(lambda _: [])
 
-    def _listed(
-        self, script: str, destination: Destination, parameters: Mapping[str, Any]
-    ) -> Deferred[list[Message]]:
-        answer: Deferred[list[Row]] = self._run(
-            script, destination, parameters, list[Row]
-        )
-        return answer.addCallback(_messages)
-
     def _run(
         self,
         script: str,
         destination: Destination,
-        parameters: Mapping[str, Any],
-        type_: Any,
+        parameters: dict[str, Any],
+        read: Read,
         texts: Sequence[bytes] = (),
         targets: Sequence[Destination] = (),
     ) -> Deferred[Any]:
         keys = self._keys(destination, *targets)
-        if script in REMEMBERED:
+        if script in REMEMBERED or "rule" in parameters:
             # The key by which Redis knows an operation again that is sent twice.
-            token = f"{keys[2]}:op:{self._random()}{self._random()}"
-            parameters = {**parameters, "token": token}
-        answer = self._scripts.run(script, keys, parameters, texts)
-        return answer.addCallback(msgspec.msgpack.decode, type=type_)
-
-
-def _done(_: object) -> None:
-    """The answer says nothing."""
-
-
-def _check_deleted(outcome: Outcome) -> None:
-    if outcome == "free":
-        raise MessageNotClaimed("The message is not under the claim given.")
-    if outcome == "ended":
-        raise MessageNotClaimed("The claim given does not exist or has ended.")
-    if outcome == "claimed":
-        raise MessageIsClaimed("The message is claimed: give the claim that holds it.")
-
-
-def _check_renewed(renewed: bool) -> None:
-    if not renewed:
-        raise ClaimDoesNotExist("The claim does not exist or has ended.")
-
-
-def _claimed(
-    answer: tuple[int, list[Row]], claim_id: str, ttl: int, now: int
-) -> Claimed:
-    moved, rows = answer
-    if not rows:
-        return Claimed(None, moved)
-    return Claimed(Claim(claim_id, ttl, now, tuple(_messages(rows))), moved)
-
-
-def _found_claim(found: list[tuple[int, int, list[Row]]], claim_id: str) -> Claim:
-    if not found:
-        raise ClaimDoesNotExist("The claim does not exist or has ended.")
-    [(ttl, created, rows)] = found
-    return Claim(claim_id, ttl, created, tuple(_messages(rows)))
-
-
-def _stats(answer: tuple[int, int, list[Row]]) -> Stats:
-    total, claimed, rows = answer
-    oldest, newest = _messages(rows) or (None, None)
-    return Stats(claimed, total - claimed, oldest, newest)
+            parameters["token"] = f"{keys[2]}:op:{self._random_bits(64):016x}"
+        return self._scripts.run(script, keys, parameters, read, texts)

@@ -1,9 +1,7 @@
 """One connection to Redis that is made again when it is lost.
 
-The only module that knows txredisapi. Of it only the protocol is used: its pools wait
-without bound for a server that is away, and give up after a refused password.
-
-Importing this module installs the default reactor, since txredisapi does.
+Its own protocol is under it: a client library would give up after a refused password,
+wait without bound for a server that is away, or cost more than Redis itself.
 """
 
 from __future__ import annotations
@@ -11,7 +9,6 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import Any
 
-import txredisapi
 from attrs import define
 from twisted.internet.defer import CancelledError, Deferred, TimeoutError, succeed
 from twisted.internet.endpoints import HostnameEndpoint, UNIXClientEndpoint
@@ -20,10 +17,16 @@ from twisted.internet.interfaces import IProtocolFactory, IStreamClientEndpoint
 from twisted.internet.protocol import Factory
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from mqsvc.messaging.errors import StoreUnavailable
 from mqsvc.storage.messages.redis_address import Address
+from mqsvc.storage.messages.redis_protocol import (
+    Disconnected,
+    RedisProtocol,
+    Unanswered,
+)
 from mqsvc.storage.messages.redis_scripts import Argument, UnknownScript
 from mqsvc.storage.messages.redis_server import (
     Info,
@@ -32,7 +35,7 @@ from mqsvc.storage.messages.redis_server import (
     parse_info,
     persistence_warning,
 )
-from mqsvc.storage.messages.redis_wire import Refusal, Replies, encode_command
+from mqsvc.storage.messages.redis_wire import Refusal, encode_command
 
 FIRST_PAUSE = 0.05
 LONGEST_PAUSE = 1.0
@@ -45,44 +48,16 @@ _NOT_NOW = ("READONLY", "LOADING", "MASTERDOWN")
 """Refusals that another connection may not meet, since it goes to another server."""
 
 
-class _Protocol(txredisapi.BaseRedisProtocol):  # type: ignore[misc]
-    """A connection that does not convert what it receives.
-
-    The reader of txredisapi gives one reply in each turn of the reactor; here all that
-    came together are answered together, and so are the commands that follow them.
-    """
-
-    def __init__(self, reactor: Any, timeout: float) -> None:
-        super().__init__(charset=None, replyTimeout=timeout, convertNumbers=False)
-        self.callLater = reactor.callLater
-        self._replies = Replies()
-
-    def dataReceived(self, data: bytes, unpause: bool = False) -> None:
-        """Give each reply to the command that waits for it."""
-        try:
-            replies = self._replies.feed(data)
-        except ValueError:
-            reason = "it does not answer as a Redis does"
-            self.replyReceived(txredisapi.ConnectionError(reason))
-            self.transport.abortConnection()
-            return
-        for reply in replies:
-            self.replyReceived(reply)
-
-    def _build_command(self, *words: Argument, **_: object) -> bytes:
-        return encode_command(words)
-
-
 @define
 class _ProtocolFactory(Factory):
-    """Makes protocols; txredisapi asks it not to try again, which is not up to it."""
+    """Makes protocols."""
 
     reactor: Any
     timeout: float
     noisy = False
 
-    def buildProtocol(self, _: object) -> _Protocol:
-        return _Protocol(self.reactor, self.timeout)
+    def buildProtocol(self, _: object) -> RedisProtocol:
+        return RedisProtocol(self.reactor, self.timeout)
 
 
 @implementer(IStreamClientEndpoint)
@@ -113,17 +88,17 @@ class _SentinelEndpoint:
         """The host and port of the master."""
         timeout = self.address.socket_timeout
         factory = _ProtocolFactory(self.reactor, timeout)
-        protocol: Any = await self._endpoint(host, port).connect(factory)
+        protocol = await _open(self._endpoint(host, port), factory)
         try:
             await _log_in(
                 protocol, self.address.sentinel_username, self.address.sentinel_password
             )
-            found: list[bytes] | None = await protocol.execute_command(
-                "SENTINEL", "get-master-addr-by-name", self.address.master
+            found: list[bytes] | None = await _command(
+                protocol, "SENTINEL", "get-master-addr-by-name", self.address.master
             )
             return found
         finally:
-            protocol.transport.abortConnection()
+            protocol.abort()
 
     def _endpoint(self, host: str, port: int) -> HostnameEndpoint:
         return HostnameEndpoint(
@@ -131,10 +106,22 @@ class _SentinelEndpoint:
         )
 
 
-async def _log_in(protocol: Any, username: str, password: str) -> None:
+async def _open(
+    endpoint: IStreamClientEndpoint, factory: _ProtocolFactory
+) -> RedisProtocol:
+    protocol: Any = await endpoint.connect(factory)
+    opened: RedisProtocol = protocol
+    return opened
+
+
+def _command(protocol: RedisProtocol, *words: Argument) -> Deferred[Any]:
+    return protocol.ask(encode_command(words))
+
+
+async def _log_in(protocol: RedisProtocol, username: str, password: str) -> None:
     if password:
         user = [username] if username else []
-        await protocol.execute_command("AUTH", *user, password)
+        await _command(protocol, "AUTH", *user, password)
 
 
 def endpoint_of(address: Address, reactor: Any) -> IStreamClientEndpoint:
@@ -159,7 +146,7 @@ class RedisConnection:
         self._address = address
         self._reactor = reactor
         self._endpoint = endpoint_of(address, reactor)
-        self._protocol: Any = None
+        self._protocol: RedisProtocol | None = None
         self._waiting: list[Deferred[Any]] = []
         self._is_running = False
         self._staying: Deferred[None] = succeed(None)
@@ -178,7 +165,7 @@ class RedisConnection:
         self._staying.cancel()
         await self._staying
 
-    async def command(self, *words: Argument, changes: bool = False) -> Any:
+    def command(self, *words: Argument, changes: bool = False) -> Deferred[Any]:
         """The answer to one command.
 
         It is sent again when the connection breaks before the answer, so doing it
@@ -188,36 +175,56 @@ class RedisConnection:
         :raise UnknownScript: the command was ``EVALSHA``, and the script is not loaded.
         :raise StoreUnavailable: there is no connection, no answer or a refusal.
         """
-        for _ in range(TRIES):
+        data = encode_command(words)
+        replicas = self._address.wait_replicas if changes else 0
+        protocol = self._protocol
+        if protocol is None or replicas:
+            return Deferred.fromCoroutine(self._insist(data, replicas, TRIES))
+        return protocol.ask(data).addErrback(self._failed, protocol, data)
+
+    def _failed(
+        self, failure: Failure, protocol: RedisProtocol, data: bytes
+    ) -> Deferred[Any] | Failure:
+        """The answer to a command whose first try had none."""
+        if failure.check(Disconnected):
+            return Deferred.fromCoroutine(self._insist(data, 0, TRIES - 1))
+        error = failure.value
+        if isinstance(error, Unanswered | Refusal):
+            raise self._trouble(protocol, error) from error
+        return failure
+
+    async def _insist(self, data: bytes, replicas: int, tries: int) -> Any:
+        """The answer to a command, on any connection that there is until then."""
+        for _ in range(tries):
             protocol = await self._connected()
             try:
-                return await self._converse(protocol, words, changes)
-            except txredisapi.TimeoutError as error:
-                self._give_up(protocol)
-                raise StoreUnavailable from error
-            except txredisapi.ConnectionError:
-                # Those that wait are told of the loss before the connection knows.
-                await deferLater(self._reactor, 0)
-            except Refusal as error:
-                raise self._refused(protocol, str(error)) from error
+                return await self._converse(protocol, data, replicas)
+            except Disconnected:
+                continue
+            except (Unanswered, Refusal) as error:
+                raise self._trouble(protocol, error) from error
         raise StoreUnavailable
 
     async def _converse(
-        self, protocol: Any, words: tuple[Argument, ...], changes: bool
+        self, protocol: RedisProtocol, data: bytes, replicas: int
     ) -> Any:
-        answer = await protocol.execute_command(*words)
-        if changes and self._address.wait_replicas:
+        answer = await protocol.ask(data)
+        if replicas:
             # On the same connection: it waits for what this one wrote.
-            reached = await protocol.execute_command(
-                "WAIT",
-                self._address.wait_replicas,
-                int(self._address.socket_timeout * 500),
-            )
-            if reached < self._address.wait_replicas:
+            longest = int(self._address.socket_timeout * 500)
+            reached = await _command(protocol, "WAIT", replicas, longest)
+            if reached < replicas:
                 raise StoreUnavailable
         return answer
 
-    def _refused(self, protocol: Any, reason: str) -> Exception:
+    def _trouble(self, protocol: RedisProtocol, error: Exception) -> Exception:
+        """What to tell who asked."""
+        if isinstance(error, Refusal):
+            return self._refused(protocol, str(error))
+        self._give_up(protocol)
+        return StoreUnavailable()
+
+    def _refused(self, protocol: RedisProtocol, reason: str) -> Exception:
         if reason.startswith("NOSCRIPT"):
             return UnknownScript()
         self.log.error("{where}: {reason}", where=self._address, reason=reason)
@@ -225,11 +232,11 @@ class RedisConnection:
             self._give_up(protocol)
         return StoreUnavailable()
 
-    def _give_up(self, protocol: Any) -> None:
+    def _give_up(self, protocol: RedisProtocol) -> None:
         """Lend this connection to nobody any more."""
         if self._protocol is protocol:
             self._protocol = None
-        protocol.transport.abortConnection()
+        protocol.abort()
 
     async def _connected(self) -> Any:
         """A connection that may be used; fails with the next attempt to make one."""
@@ -272,9 +279,9 @@ class RedisConnection:
             with suppress(CancelledError):
                 await deferLater(self._reactor, seconds)
 
-    async def _use(self, protocol: Any) -> None:
+    async def _use(self, protocol: RedisProtocol) -> None:
         """Lend a connection to all commands until it is lost, or this is cancelled."""
-        lost = protocol.whenDisconnected()
+        lost = protocol.when_lost()
         try:
             # It may have been stopped when there was nothing to cancel.
             if self._is_running:
@@ -285,27 +292,30 @@ class RedisConnection:
         finally:
             self._protocol = None
             if protocol.connected:
-                lost = protocol.whenDisconnected()
-                protocol.transport.abortConnection()
+                lost = protocol.when_lost()
+                protocol.abort()
                 await lost
 
     async def _connect(self) -> Any:
         timeout = self._address.socket_timeout
         factory = _ProtocolFactory(self._reactor, timeout)
-        protocol: Any = await self._endpoint.connect(factory)
+        protocol = await _open(self._endpoint, factory)
+        if not self._address.path:
+            # What is sent in two pieces, or in two turns, is not held back in between.
+            protocol.transport.setTcpNoDelay(True)
         try:
             await self._prepare(protocol)
         except BaseException:
-            protocol.transport.abortConnection()
+            protocol.abort()
             raise
         return protocol
 
-    async def _prepare(self, protocol: Any) -> None:
+    async def _prepare(self, protocol: RedisProtocol) -> None:
         address = self._address
         await _log_in(protocol, address.username, address.password)
         if address.database:
-            await protocol.execute_command("SELECT", address.database)
-        info = parse_info(await protocol.execute_command("INFO"))
+            await _command(protocol, "SELECT", address.database)
+        info = parse_info(await _command(protocol, "INFO"))
         check_server(info)
         warning = persistence_warning(info, await self._save_points(protocol, info))
         if warning:
@@ -313,10 +323,10 @@ class RedisConnection:
         else:
             self._last_said = ""
 
-    async def _save_points(self, protocol: Any, info: Info) -> str | None:
+    async def _save_points(self, protocol: RedisProtocol, info: Info) -> str | None:
         """When it saves snapshots; empty is never, none is unknown."""
         try:
-            _, value = await protocol.execute_command("CONFIG", "GET", "save")
+            _, value = await _command(protocol, "CONFIG", "GET", "save")
         except (Refusal, ValueError):
             return None
         return str(value.decode())

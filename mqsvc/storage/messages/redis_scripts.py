@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from hashlib import sha1
 from pathlib import Path
 from typing import Any, Protocol
 
 import msgspec
 from attrs import frozen
-from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.defer import Deferred, fail
+from twisted.python.failure import Failure
 
 from mqsvc.messaging.errors import StoreUnavailable
 
 Argument = str | bytes | int
+Read = Callable[[Any], Any]
+"""Makes a value of an answer."""
 
 FOLDER = Path(__file__).with_name("redis")
+
+_NEEDS = re.compile(rb"^-- needs: (.+)$", re.MULTILINE)
 
 READING = frozenset(
     {"get", "get_claim", "next_ready", "page", "stats", "stored", "stored_bytes"}
@@ -39,7 +45,7 @@ class Connection(Protocol):
     async def stop(self) -> None:
         """Close, then fire."""
 
-    async def command(self, *words: Argument, changes: bool = False) -> Any:
+    def command(self, *words: Argument, changes: bool = False) -> Deferred[Any]:
         """The answer to one command, which may be sent more than once.
 
         :raise UnknownScript: the command names a script that is not loaded.
@@ -52,21 +58,30 @@ class Script:
     """A Lua script and the digest that Redis knows it by."""
 
     text: bytes
-    digest: str
+    digest: bytes
     changes: bool
 
 
 def load_scripts() -> Mapping[str, Script]:
     """All scripts by name; blocks while it reads them."""
-    common = (FOLDER / "common.lua").read_bytes()
-    names = {path.stem for path in FOLDER.glob("*.lua")} - {"common"}
-    return {name: _script(name, common) for name in names}
+    texts = {path.stem: path.read_bytes() for path in FOLDER.glob("*.lua")}
+    return {name: _script(name, texts) for name in texts if not name.startswith("_")}
 
 
-def _script(name: str, common: bytes) -> Script:
-    text = common + (FOLDER / f"{name}.lua").read_bytes()
-    digest = sha1(text, usedforsecurity=False).hexdigest()
+def _script(name: str, texts: Mapping[str, bytes]) -> Script:
+    # In the order in which they are needed, each once.
+    parts = dict.fromkeys(["_common", *_needed(name, texts), name])
+    text = b"".join(texts[part] for part in parts)
+    digest = sha1(text, usedforsecurity=False).hexdigest().encode()
     return Script(text, digest, name not in READING)
+
+
+def _needed(name: str, texts: Mapping[str, bytes]) -> Iterator[str]:
+    """The parts that a script or a part says it needs, behind what they need."""
+    for line in _NEEDS.findall(texts[name]):
+        for part in line.decode().split():
+            yield from _needed(f"_{part}", texts)
+            yield f"_{part}"
 
 
 class Scripts:
@@ -77,9 +92,9 @@ class Scripts:
         self._scripts = load_scripts()
         self._encode = msgspec.msgpack.Encoder().encode
         self._is_running = False
-        self._underway: set[Deferred[Any]] = set()
+        self._underway = 0
         self._answered: list[str] = []
-        self._idle: Deferred[None] = succeed(None)
+        self._idle: Deferred[None] | None = None
 
     def start(self) -> None:
         """Take calls from now on."""
@@ -92,63 +107,75 @@ class Scripts:
         if self._underway:
             self._idle = Deferred()
             await self._idle
+            self._idle = None
         await self._connection.stop()
 
     def ping(self) -> Deferred[None]:
         """Fire when the server answers."""
-        return self._track(self._ping())
+        if not self._is_running:
+            return fail(StoreUnavailable())
+        return self._track(self._connection.command(b"PING"), _nothing)
 
     def run(
         self,
         name: str,
         keys: Sequence[str],
         parameters: Mapping[str, Any],
+        read: Read,
         texts: Sequence[bytes] = (),
-    ) -> Deferred[bytes]:
+    ) -> Deferred[Any]:
         """Fire with what a script gives.
 
         :param parameters: with a ``token`` the script remembers its answer under that
             key, so that it can be sent again; once answered it may forget it.
+        :param read: makes of its answer what to fire with.
         :param texts: further arguments, which need not be copied.
         """
-        head: list[Argument] = [len(keys), *keys, self._encode(parameters)]
-        words = [*head, *texts]
-        answer = self._track(self._run(self._scripts[name], words))
-        if "token" in parameters:
-            answer.addCallback(self._forget, parameters["token"])
-        return answer
+        if not self._is_running:
+            return fail(StoreUnavailable())
+        script, command = self._scripts[name], self._connection.command
+        words: tuple[Argument, ...]
+        words = (b"%d" % len(keys), *keys, self._encode(parameters), *texts)
+        answer = command(b"EVALSHA", script.digest, *words, changes=script.changes)
+        answer.addErrback(self._load, script, words)
+        return self._track(answer, read, parameters.get("token"))
 
-    def _forget(self, answer: bytes, token: str) -> bytes:
+    def _load(
+        self, failure: Failure, script: Script, words: Sequence[Argument]
+    ) -> Deferred[Any]:
+        """Run a script that the server does not know yet."""
+        failure.trap(UnknownScript)
+        # This also loads it.
+        return self._connection.command(
+            b"EVAL", script.text, *words, changes=script.changes
+        )
+
+    def _track(
+        self, answer: Deferred[Any], read: Read, token: str | None = None
+    ) -> Deferred[Any]:
+        """Let the connection stay open until this is answered."""
+        self._underway += 1
+        return answer.addBoth(self._end, read, token)
+
+    def _end(self, answer: Any, read: Read, token: str | None) -> Any:
+        is_answered = not isinstance(answer, Failure)
+        if token is not None and is_answered:
+            self._forget(token)
+        self._underway -= 1
+        if self._idle is not None and not self._underway:
+            self._idle.callback(None)
+        return read(answer) if is_answered else answer
+
+    def _forget(self, token: str) -> None:
         """Free what is remembered of operations that will not be sent again."""
         self._answered.append(token)
-        if len(self._answered) >= FORGET_TOGETHER:
-            tokens, self._answered = self._answered, []
-            forgotten = self._track(self._connection.command("UNLINK", *tokens))
-            # What is not forgotten now is forgotten a minute later.
-            forgotten.addErrback(lambda failure: failure.trap(StoreUnavailable))
-        return answer
+        if len(self._answered) < FORGET_TOGETHER:
+            return
+        tokens, self._answered = self._answered, []
+        forgotten = self._track(self._connection.command(b"UNLINK", *tokens), _nothing)
+        # What is not forgotten now is forgotten a minute later.
+        forgotten.addErrback(lambda failure: failure.trap(StoreUnavailable))
 
-    def _track(self, coroutine: Any) -> Deferred[Any]:
-        if not self._is_running:
-            coroutine.close()
-            return fail(StoreUnavailable())
-        outcome: Deferred[Any] = Deferred.fromCoroutine(coroutine)
-        self._underway.add(outcome)
-        return outcome.addBoth(self._end, outcome)
 
-    def _end(self, result: Any, outcome: Deferred[Any]) -> Any:
-        self._underway.discard(outcome)
-        if not self._underway and not self._idle.called:
-            self._idle.callback(None)
-        return result
-
-    async def _ping(self) -> None:
-        await self._connection.command("PING")
-
-    async def _run(self, script: Script, words: Sequence[Argument]) -> Any:
-        command, changes = self._connection.command, script.changes
-        try:
-            return await command("EVALSHA", script.digest, *words, changes=changes)
-        except UnknownScript:
-            # This also loads it.
-            return await command("EVAL", script.text, *words, changes=changes)
+def _nothing(_: object) -> None:
+    """The answer says nothing."""

@@ -19,7 +19,7 @@ def encode_command(words: Sequence[Argument]) -> bytes:
     parts = [b"*%d\r\n" % len(words)]
     for word in words:
         data = word if isinstance(word, bytes) else str(word).encode()
-        parts += (b"$%d\r\n" % len(data), data, _END)
+        parts.append(b"$%d\r\n%b\r\n" % (len(data), data))
     return b"".join(parts)
 
 
@@ -27,7 +27,10 @@ class Replies:
     """Takes what is received in any pieces, and gives the replies in it."""
 
     def __init__(self) -> None:
-        self._received = bytearray()
+        self._pieces: list[bytes] = []
+        self._size = 0
+        self._needed = 0
+        self._received = b""
 
     def feed(self, data: bytes) -> list[Any]:
         """The replies that are whole with this piece, in order.
@@ -37,31 +40,45 @@ class Replies:
 
         :raise ValueError: this is not what a Redis sends.
         """
-        self._received += data
+        self._pieces.append(data)
+        self._size += len(data)
+        if self._size < self._needed:
+            # A long text is put together once, not with each of its pieces.
+            return []
+        self._received, self._needed = b"".join(self._pieces), 0
         replies, end = [], 0
         while (found := self._read(end)) is not None:
             reply, end = found
             replies.append(reply)
-        del self._received[:end]
+        self._keep(end)
         return replies
+
+    def _keep(self, start: int) -> None:
+        """What begins here is not whole yet."""
+        rest = self._received[start:]
+        self._received = b""
+        self._pieces = [rest] if rest else []
+        self._size = len(rest)
+        self._needed -= start
 
     def _read(self, start: int) -> tuple[Any, int] | None:
         """The reply that begins here, and where it ends, once that is received."""
-        end = self._received.find(_END, start)
+        received = self._received
+        end = received.find(_END, start)
         if end < 0:
             return None
-        kind, line = chr(self._received[start]), bytes(self._received[start + 1 : end])
+        kind, line = received[start : start + 1], received[start + 1 : end]
         end += len(_END)
         match kind:
-            case "$":
+            case b"$":
                 return self._read_text(int(line), end)
-            case "*":
+            case b"*":
                 return self._read_list(int(line), end)
-            case ":":
+            case b":":
                 return int(line), end
-            case "+":
+            case b"+":
                 return line, end
-            case "-":
+            case b"-":
                 return Refusal(line.decode(errors="replace")), end
         raise ValueError(f"a reply of Redis does not begin with {kind!r}")
 
@@ -70,8 +87,9 @@ class Replies:
             return None, start
         end = start + length
         if len(self._received) < end + len(_END):
+            self._needed = end + len(_END)
             return None
-        return bytes(memoryview(self._received)[start:end]), end + len(_END)
+        return self._received[start:end], end + len(_END)
 
     def _read_list(self, length: int, end: int) -> tuple[list[Any] | None, int] | None:
         if length < 0:

@@ -1,5 +1,6 @@
 -- Lend the oldest free messages; under a rule move those lent often enough to the
 -- target. Gives how many were moved, and the messages that the claim now holds.
+-- needs: recall listing showing correction storing claims lending
 
 local rule, target = args.rule, KEYS[4]
 
@@ -44,25 +45,26 @@ local function answer(moved, messages)
   return cmsgpack.pack({moved, show(base, messages)})
 end
 
--- Of the first try the number moved is remembered, and what it lent is read again.
-local moved = recall()
-if moved then
-  local claim = live(base, args.claim)
-  return answer(tonumber(moved), claim and held(base, args.claim, claim.ids) or {})
+-- Of a first try the claim itself is there, if it lent anything; how many it moved is
+-- remembered, if it moved any.
+local moved, claim = rule and recall(), live(base, args.claim)
+if claim then
+  -- Something is written, so that WAIT also waits for this connection.
+  redis.call('HSET', base .. ':claims', args.claim, claim.text)
 end
-correct(base, CORRECTED)
+if moved or claim then
+  return answer(tonumber(moved or 0), claim and held(base, args.claim, claim.ids) or {})
+end
+catch_up()
 local dead, lent = {}, {}
 for _, message in ipairs(listing(base, 0, args.limit, {})) do
   push(rule and message.count >= rule.max_claim_count and dead or lent, message)
 end
 if #dead > 0 then
   bury(dead)
+  remember(text_of(#dead))
 end
 if #lent > 0 then
   lend(lent)
-end
--- What did nothing can be tried again without a trace of it.
-if #dead + #lent > 0 then
-  remember(text_of(#dead))
 end
 return answer(#dead, lent)

@@ -1,4 +1,10 @@
 -- Forget everything of a destination; Redis frees the memory in the background.
+-- needs: recall project
+
+local PARTS = {
+  'info', 'ready', 'delayed', 'delayed:due', 'claimed', 'claimed:due', 'expiry',
+  'records', 'bodies', 'claims', 'claims:due', 'runs', 'runs:sizes',
+}
 
 local answer = recall()
 if answer then

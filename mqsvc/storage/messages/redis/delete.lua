@@ -1,28 +1,36 @@
 -- Delete messages by id, where the claims given allow it. Gives 'deleted', or why not:
 -- 'free', 'ended' or 'claimed'.
+-- needs: claims removal
+
+local given = {}
+
+local function is_any_live()
+  for claim in pairs(given) do
+    if live(base, claim) then
+      return true
+    end
+  end
+end
 
 -- Why a message must not be deleted, if so. `ends` is when its claim ends.
-local function refusal(message, ends, given, any_live)
+local function refusal(message, ends)
   if not ends or tonumber(ends) <= now then
-    return #args.claims > 0 and 'free'
+    return next(given) and 'free'
   end
-  if given[message.claim] then
-    return false
+  message.state = 'claimed'
+  if not given[message.claim] then
+    return next(given) and not is_any_live() and 'ended' or 'claimed'
   end
-  return #args.claims > 0 and not any_live and 'ended' or 'claimed'
 end
 
 local messages = existing(base, args.ids)
-local ids = ids_of(messages)
 if args.claims then
-  local given, any_live = {}, false
   for _, claim in ipairs(args.claims) do
     given[claim] = true
-    any_live = any_live or live(base, claim) ~= nil
   end
-  local ends = fetch('ZMSCORE', base .. ':claimed:due', ids)
+  local ends = fetch('ZMSCORE', base .. ':claimed:due', ids_of(messages))
   for index, message in ipairs(messages) do
-    local reason = refusal(message, ends[index], given, any_live)
+    local reason = refusal(message, ends[index])
     if reason then
       return cmsgpack.pack(reason)
     end

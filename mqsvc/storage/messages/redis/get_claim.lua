@@ -1,4 +1,5 @@
 -- A live claim. Gives {ttl, created, messages}, in a list that is empty without one.
+-- needs: claims showing
 
 local claim = live(base, args.claim)
 if not claim then

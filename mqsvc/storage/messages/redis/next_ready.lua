@@ -1,4 +1,5 @@
 -- The first moment to come at which a delay or a claim ends. Gives it or false.
+-- needs: records
 
 -- The first such moment of a state; what expires before it does not count.
 local function first_of(state)

@@ -1,4 +1,5 @@
 -- One page of a selection. Gives messages.
+-- needs: listing showing
 
 local include = {delayed = args.delayed, claimed = args.claimed}
 if not args.hide then

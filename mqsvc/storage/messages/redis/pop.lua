@@ -1,10 +1,11 @@
 -- Take the oldest free messages and delete them. Gives them.
+-- needs: recall listing showing correction
 
 local answer = recall()
 if answer then
   return answer
 end
-correct(base, CORRECTED)
+catch_up()
 local messages = listing(base, 0, args.limit, {})
 answer = cmsgpack.pack(show(base, messages))
 if #messages > 0 then

@@ -1,5 +1,6 @@
 -- Append messages: for this destination, and maybe for a second one. Each is {ttl,
 -- delay, random part of its id}, its body an argument. Gives the ids of the first.
+-- needs: recall storing
 
 local answer = recall()
 if answer then

@@ -1,5 +1,6 @@
 -- End a claim; one that is not live is left alone. What was not delivered does not
 -- count.
+-- needs: claims states lending
 
 local claim = live(base, args.claim)
 if claim then

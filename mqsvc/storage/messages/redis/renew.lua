@@ -1,4 +1,5 @@
 -- Let a live claim end at another moment. Gives whether there is one.
+-- needs: claims states lending
 
 local claim = live(base, args.claim)
 if not claim then

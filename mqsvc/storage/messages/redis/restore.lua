@@ -1,5 +1,6 @@
 -- Append messages of another store: each is {ttl, creation, expiry, count, end of its
 -- delay or 0, random part of its id}, its body an argument. Gives the ids.
+-- needs: recall storing
 
 local answer = recall()
 if answer then

@@ -1,4 +1,8 @@
 -- Gives {all, claimed, {oldest, newest}}; the last list is empty when nothing exists.
+-- needs: walking showing
+
+-- Above every position; the last whole number that is exact in a score.
+local BEHIND_ALL = 9007199254740992
 
 local after_now = '(' .. text_of(now)
 local total = redis.call('ZCOUNT', base .. ':expiry', after_now, '+inf')

@@ -1,5 +1,6 @@
 -- One page of everything, to be taken elsewhere. Gives {message, expires, end of its
 -- delay}; the last is 0 when it is not delayed.
+-- needs: listing showing
 
 local everything = {delayed = true, claimed = true}
 local messages = listing(base, args.after, args.limit, everything)

@@ -1,5 +1,6 @@
 -- Correct a bounded amount in the destinations where something is due. Gives whether
 -- there may be more.
+-- needs: correction
 
 -- Entries of each kind in one destination, and about so many in all.
 local AMOUNT = 200

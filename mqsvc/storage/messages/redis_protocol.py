@@ -1,0 +1,152 @@
+"""A connection to Redis: commands that are sent together, and answers in their order.
+
+Written with care for what a command costs: one Deferred, no timer of its own, and one
+write for all commands of a turn of the reactor.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Any
+
+from twisted.internet.defer import Deferred, fail
+from twisted.internet.interfaces import IDelayedCall
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.python.failure import Failure
+
+from mqsvc.storage.messages.redis_wire import Refusal, Replies
+
+
+class Disconnected(Exception):
+    """The connection ended before the answer."""
+
+
+class Unanswered(Exception):
+    """There was no answer in time."""
+
+
+class RedisProtocol(Protocol):
+    """Asks, and gives each answer to who asked.
+
+    :param reactor: tells the time.
+    :param timeout: seconds that an answer is waited for; then the connection is given
+        up, and with it everything that was asked.
+    """
+
+    transport: Any
+
+    def __init__(self, reactor: Any, timeout: float) -> None:
+        self._reactor = reactor
+        self._timeout = timeout
+        self._replies = Replies()
+        self._asked: deque[tuple[Deferred[Any], float]] = deque()
+        self._unsent: list[bytes] = []
+        self._is_open = False
+        self._behind: Deferred[Any] | None = None
+        self._sending: IDelayedCall | None = None
+        self._watching: IDelayedCall | None = None
+        self._watchers: list[Deferred[None]] = []
+
+    def connectionMade(self) -> None:
+        """Take commands from now on."""
+        self._is_open = True
+
+    def ask(self, command: bytes) -> Deferred[Any]:
+        """The answer to an encoded command.
+
+        :raise Refusal: Redis does not do it.
+        :raise Disconnected: the connection is lost, the command maybe carried out.
+        :raise Unanswered: it took too long.
+        """
+        if not self._is_open:
+            return fail(Disconnected("there is no connection"))
+        answer: Deferred[Any] = Deferred()
+        self._asked.append((answer, self._reactor.seconds() + self._timeout))
+        self._unsent.append(command)
+        self._send_soon()
+        if self._watching is None:
+            self._watching = self._reactor.callLater(self._timeout, self._watch)
+        return answer
+
+    def when_lost(self) -> Deferred[None]:
+        """Fire when the connection is lost, before those that asked are told."""
+        lost: Deferred[None] = Deferred()
+        self._watchers.append(lost)
+        return lost
+
+    def abort(self) -> None:
+        """Close it at once, and send nothing more."""
+        self._is_open = False
+        self._unsent.clear()
+        self.transport.abortConnection()
+
+    def _send_soon(self) -> None:
+        if self._sending is None and self._behind is None:
+            self._sending = self._reactor.callLater(0, self._send)
+
+    def _send(self) -> None:
+        """Send what was asked in this turn.
+
+        As a rule all of it goes at once, which saves that the reactor is told to watch
+        for room, and not to. What does not is for the transport; what comes later waits
+        until that is answered, and is sent at once again.
+        """
+        self._sending = None
+        data = b"".join(self._unsent)
+        self._unsent.clear()
+        sent = self.transport.writeSomeData(data)
+        rest = data[sent:] if isinstance(sent, int) else data
+        if rest:
+            self._behind, _ = self._asked[-1]
+            self.transport.write(rest)
+
+    def _watch(self) -> None:
+        """Give up if the oldest command was asked too long ago."""
+        self._watching = None
+        if not self._asked:
+            return
+        left = self._asked[0][1] - self._reactor.seconds()
+        if left > 0:
+            self._watching = self._reactor.callLater(left, self._watch)
+            return
+        self.abort()
+        self._fail(Unanswered("it does not answer"))
+
+    def dataReceived(self, data: bytes) -> None:
+        """Give each reply to the command that waits for it."""
+        try:
+            for reply in self._replies.feed(data):
+                self._answer(reply)
+        except ValueError:
+            self.abort()
+            self._fail(Disconnected("it does not answer as a Redis does"))
+
+    def _answer(self, reply: Any) -> None:
+        if not self._asked:
+            raise ValueError("a reply to nothing")
+        answer, _ = self._asked.popleft()
+        if answer is self._behind:
+            self._behind = None
+            if self._unsent:
+                self._send_soon()
+        if isinstance(reply, Refusal):
+            answer.errback(reply)
+        else:
+            answer.callback(reply)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """Tell everybody who waits."""
+        self._is_open = False
+        self.connected = 0
+        for each in (self._sending, self._watching):
+            if each is not None and each.active():
+                each.cancel()
+        watchers, self._watchers = self._watchers, []
+        for lost in watchers:
+            lost.callback(None)
+        self._fail(Disconnected("the connection was lost"))
+
+    def _fail(self, reason: Exception) -> None:
+        asked, self._asked = self._asked, deque()
+        for answer, _ in asked:
+            answer.errback(reason)
