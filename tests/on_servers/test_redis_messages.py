@@ -5,10 +5,12 @@ from __future__ import annotations
 import functools
 import random
 import signal
+import sys
 from collections.abc import Callable, Sequence
 from hashlib import sha1
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 from hypothesis import settings
 from hypothesis.stateful import run_state_machine_as_test
@@ -869,6 +871,16 @@ class AddressTests(SynchronousTestCase):
         ):
             address = parse_address(uri)
             self.assertNotIn("secret", f"{address} {address!r}")
+
+    def test_package_that_is_missing(self) -> None:
+        """Without the package for Redis the operator is told what to install."""
+        module = "mqsvc.storage.messages.redis_connection"
+        with (
+            patch.dict(sys.modules, {module: None}),
+            self.assertRaises(StoreOpenError) as caught,
+        ):
+            open_redis_messages("redis://h", reactor)
+        self.assertIn("mqsvc[redis]", str(caught.exception))
 
     def test_no_two_destinations_share_a_key(self) -> None:
         """Names that join, or that hold what separates, are kept apart."""

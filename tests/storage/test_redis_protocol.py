@@ -120,7 +120,7 @@ class RedisProtocolTests(SynchronousTestCase):
     def test_lost(self) -> None:
         """With the connection everything ends; who watches it is told first."""
         told: list[Any] = []
-        lost = self.protocol.when_lost()
+        lost = self.protocol.whenDisconnected()
         lost.addCallback(lambda _: told.append("watcher"))
         asked = self.protocol.ask(b"a")
         asked.addErrback(lambda failure: told.append(failure.type))

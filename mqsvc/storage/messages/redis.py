@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import lru_cache, partial
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote
 
 import msgspec
@@ -34,11 +34,14 @@ from mqsvc.messaging.model import (
     Stats,
     StoredMessage,
 )
+from mqsvc.storage.errors import StoreOpenError
 from mqsvc.storage.ids import RANDOM_BITS, RandomBits, format_id, parse_id
 from mqsvc.storage.interfaces import IMessageStore
 from mqsvc.storage.messages.redis_address import parse_address
-from mqsvc.storage.messages.redis_connection import RedisConnection
 from mqsvc.storage.messages.redis_scripts import Read, Scripts
+
+if TYPE_CHECKING:
+    from mqsvc.storage.messages.redis_connection import RedisConnection
 
 LAST_POSITION = 2**53
 """Above every position; the last integer that is exact in a score."""
@@ -63,8 +66,21 @@ def open_redis_messages(uri: str, reactor: Any) -> RedisMessageStore:
     :raise StoreOpenError: the URI cannot be used.
     """
     address = parse_address(uri)
-    scripts = Scripts(RedisConnection(address, reactor))
-    return RedisMessageStore(scripts, address.prefix, random_bits)
+    connection = _connection_class()(address, reactor)
+    return RedisMessageStore(Scripts(connection), address.prefix, random_bits)
+
+
+def _connection_class() -> type[RedisConnection]:
+    """Imported late because that installs the reactor."""
+    try:
+        from mqsvc.storage.messages.redis_connection import (  # noqa: PLC0415
+            RedisConnection,
+        )
+    except ImportError as error:
+        raise StoreOpenError(
+            "Redis needs a package that is not installed: pip install 'mqsvc[redis]'"
+        ) from error
+    return RedisConnection
 
 
 def destination_key(prefix: str, destination: Destination) -> str:

@@ -1,7 +1,7 @@
 """One connection to Redis that is made again when it is lost.
 
-Its own protocol is under it: a client library would give up after a refused password,
-wait without bound for a server that is away, or cost more than Redis itself.
+Of txredisapi only the protocol is used: its pools wait without bound for a server that
+is away, and give up after a refused password.
 """
 
 from __future__ import annotations
@@ -93,8 +93,8 @@ class _SentinelEndpoint:
             await _log_in(
                 protocol, self.address.sentinel_username, self.address.sentinel_password
             )
-            found: list[bytes] | None = await _command(
-                protocol, "SENTINEL", "get-master-addr-by-name", self.address.master
+            found: list[bytes] | None = await protocol.execute_command(
+                "SENTINEL", "get-master-addr-by-name", self.address.master
             )
             return found
         finally:
@@ -114,14 +114,10 @@ async def _open(
     return opened
 
 
-def _command(protocol: RedisProtocol, *words: Argument) -> Deferred[Any]:
-    return protocol.ask(encode_command(words))
-
-
 async def _log_in(protocol: RedisProtocol, username: str, password: str) -> None:
     if password:
         user = [username] if username else []
-        await _command(protocol, "AUTH", *user, password)
+        await protocol.execute_command("AUTH", *user, password)
 
 
 def endpoint_of(address: Address, reactor: Any) -> IStreamClientEndpoint:
@@ -212,7 +208,7 @@ class RedisConnection:
         if replicas:
             # On the same connection: it waits for what this one wrote.
             longest = int(self._address.socket_timeout * 500)
-            reached = await _command(protocol, "WAIT", replicas, longest)
+            reached = await protocol.execute_command("WAIT", replicas, longest)
             if reached < replicas:
                 raise StoreUnavailable
         return answer
@@ -281,7 +277,7 @@ class RedisConnection:
 
     async def _use(self, protocol: RedisProtocol) -> None:
         """Lend a connection to all commands until it is lost, or this is cancelled."""
-        lost = protocol.when_lost()
+        lost = protocol.whenDisconnected()
         try:
             # It may have been stopped when there was nothing to cancel.
             if self._is_running:
@@ -292,7 +288,7 @@ class RedisConnection:
         finally:
             self._protocol = None
             if protocol.connected:
-                lost = protocol.when_lost()
+                lost = protocol.whenDisconnected()
                 protocol.abort()
                 await lost
 
@@ -314,8 +310,8 @@ class RedisConnection:
         address = self._address
         await _log_in(protocol, address.username, address.password)
         if address.database:
-            await _command(protocol, "SELECT", address.database)
-        info = parse_info(await _command(protocol, "INFO"))
+            await protocol.execute_command("SELECT", address.database)
+        info = parse_info(await protocol.execute_command("INFO"))
         check_server(info)
         warning = persistence_warning(info, await self._save_points(protocol, info))
         if warning:
@@ -326,7 +322,7 @@ class RedisConnection:
     async def _save_points(self, protocol: RedisProtocol, info: Info) -> str | None:
         """When it saves snapshots; empty is never, none is unknown."""
         try:
-            _, value = await _command(protocol, "CONFIG", "GET", "save")
+            _, value = await protocol.execute_command("CONFIG", "GET", "save")
         except (Refusal, ValueError):
             return None
         return str(value.decode())

@@ -1,7 +1,9 @@
 """A connection to Redis: commands that are sent together, and answers in their order.
 
-Written with care for what a command costs: one Deferred, no timer of its own, and one
-write for all commands of a turn of the reactor.
+It is txredisapi's, with all its commands, except for what each of them costs: one
+Deferred, no timer of its own, and one write for all commands of a turn of the reactor.
+
+Importing this module installs the default reactor, since txredisapi does.
 """
 
 from __future__ import annotations
@@ -9,12 +11,14 @@ from __future__ import annotations
 from collections import deque
 from typing import Any
 
+import txredisapi
 from twisted.internet.defer import Deferred, fail
 from twisted.internet.interfaces import IDelayedCall
-from twisted.internet.protocol import Protocol, connectionDone
+from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 
-from mqsvc.storage.messages.redis_wire import Refusal, Replies
+from mqsvc.storage.messages.redis_scripts import Argument
+from mqsvc.storage.messages.redis_wire import Refusal, Replies, encode_command
 
 
 class Disconnected(Exception):
@@ -25,8 +29,8 @@ class Unanswered(Exception):
     """There was no answer in time."""
 
 
-class RedisProtocol(Protocol):
-    """Asks, and gives each answer to who asked.
+class RedisProtocol(txredisapi.BaseRedisProtocol):  # type: ignore[misc]
+    """Asks, and gives each answer to who asked, as Redis gives it.
 
     :param reactor: tells the time.
     :param timeout: seconds that an answer is waited for; then the connection is given
@@ -36,6 +40,7 @@ class RedisProtocol(Protocol):
     transport: Any
 
     def __init__(self, reactor: Any, timeout: float) -> None:
+        super().__init__(charset=None, convertNumbers=False)
         self._reactor = reactor
         self._timeout = timeout
         self._replies = Replies()
@@ -45,11 +50,15 @@ class RedisProtocol(Protocol):
         self._behind: Deferred[Any] | None = None
         self._sending: IDelayedCall | None = None
         self._watching: IDelayedCall | None = None
-        self._watchers: list[Deferred[None]] = []
 
     def connectionMade(self) -> None:
         """Take commands from now on."""
         self._is_open = True
+        super().connectionMade()
+
+    def execute_command(self, *words: Argument, **_: object) -> Deferred[Any]:
+        """The answer to a command, as with :meth:`ask`."""
+        return self.ask(encode_command(words))
 
     def ask(self, command: bytes) -> Deferred[Any]:
         """The answer to an encoded command.
@@ -67,12 +76,6 @@ class RedisProtocol(Protocol):
         if self._watching is None:
             self._watching = self._reactor.callLater(self._timeout, self._watch)
         return answer
-
-    def when_lost(self) -> Deferred[None]:
-        """Fire when the connection is lost, before those that asked are told."""
-        lost: Deferred[None] = Deferred()
-        self._watchers.append(lost)
-        return lost
 
     def abort(self) -> None:
         """Close it at once, and send nothing more."""
@@ -112,7 +115,7 @@ class RedisProtocol(Protocol):
         self.abort()
         self._fail(Unanswered("it does not answer"))
 
-    def dataReceived(self, data: bytes) -> None:
+    def dataReceived(self, data: bytes, unpause: bool = False) -> None:
         """Give each reply to the command that waits for it."""
         try:
             for reply in self._replies.feed(data):
@@ -137,13 +140,10 @@ class RedisProtocol(Protocol):
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Tell everybody who waits."""
         self._is_open = False
-        self.connected = 0
         for each in (self._sending, self._watching):
             if each is not None and each.active():
                 each.cancel()
-        watchers, self._watchers = self._watchers, []
-        for lost in watchers:
-            lost.callback(None)
+        super().connectionLost(reason)
         self._fail(Disconnected("the connection was lost"))
 
     def _fail(self, reason: Exception) -> None:
