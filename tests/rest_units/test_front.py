@@ -30,13 +30,14 @@ class BrokenTests(WireTestCase):
         app = Klein()
         self.waiting: Deferred[Any] = Deferred()
 
-        @app.route("/now")
-        async def now(request: Request) -> bytes:
+        async def now() -> bytes:
             raise LookupError("now")
 
-        @app.route("/later")
-        async def later(request: Request) -> Any:
+        async def later() -> Any:
             return await self.waiting
+
+        app.route("/now", endpoint="now")(lambda _: now)
+        app.route("/later", endpoint="later")(lambda _: later)
 
         # No route is missing, so nobody is needed who says so.
         entrance: Any = None
