@@ -21,7 +21,7 @@ from mqsvc.messaging.errors import InvalidHeader
 from mqsvc.notification.confirmation import PAGE_PATH
 from mqsvc.rest.answer import Answer, write
 from mqsvc.rest.cors import CORS
-from mqsvc.rest.paths import Paths
+from mqsvc.rest.paths import Found, Paths
 from mqsvc.rest.problems import refuse
 from mqsvc.rest.route import Entrance, Serve
 
@@ -70,11 +70,15 @@ class Front(Resource):
             return refuse(request, InvalidHeader("Bad request", "The path is no text."))
         if found.is_aside and self._page is not None:
             return self._page.render(request)
-        serve: Serve = partial(self._entrance.refuse_unknown, request)
-        if found.endpoint:
-            execute: Any = self._app.execute_endpoint
-            serve = execute(found.endpoint, request, **found.arguments)
+        serve = self._server(request, found)
         return _answered(request, Deferred.fromCoroutine(serve()))
+
+    def _server(self, request: Request, found: Found) -> Serve:
+        if not found.endpoint:
+            return partial(self._entrance.refuse_unknown, request)
+        execute: Any = self._app.execute_endpoint
+        serve: Serve = execute(found.endpoint, request, **found.arguments)
+        return serve
 
 
 def _answered(request: Request, answering: Deferred[bytes]) -> Any:
