@@ -72,6 +72,7 @@ class BrokenTests(WireTestCase):
     def test_under_twisted_web(self) -> None:
         """The server of twisted.web answers so, too."""
         channel = Unlogged(self.front).buildProtocol(None)
+        channel.timeOut = None
         transport = Wire()
         channel.makeConnection(transport)
         channel.dataReceived(get(b"/later"))
