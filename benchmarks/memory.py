@@ -13,13 +13,13 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from benchmarks.compare import settle
 from benchmarks.connections import Refused
 from benchmarks.engine import Run
 from benchmarks.figures import machine
-from benchmarks.scenarios import SMALL, Post
+from benchmarks.scenarios import SMALL, Post, Scenario
 from benchmarks.servers import Mqsvc, Server
 
-BATCH = 100
 LONGEST_RUN = 300.0
 
 
@@ -28,12 +28,16 @@ def mebibytes(server: Server) -> list[float]:
     return [round(size / 2**20, 1) for size in server.resident()]
 
 
-def measure(server: Server, number: int, seconds: float) -> dict[str, object]:
-    """Post so many messages, or for so long."""
+def measure(
+    server: Server, scenario: Scenario, most: int, seconds: float
+) -> dict[str, object]:
+    """Post so often, or for so long."""
+    # Workers still start when the first of them serves.
+    settle([server])
     before = mebibytes(server)
-    scenario = Post(server.target(), BATCH, SMALL)
     scenario.create()
-    tally = Run(scenario.roles(None)).measure(seconds, 0.0, most=number // BATCH)
+    tally = Run(scenario.roles(None)).measure(seconds, 0.0, most=most)
+    settle([server])
     return {
         "before": before,
         "after": mebibytes(server),
@@ -52,6 +56,8 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     )
     parser.add_argument("--messages", type=int, default=1_000_000)
     parser.add_argument("--seconds", type=float, default=LONGEST_RUN, help="at most")
+    parser.add_argument("--batch", type=int, default=100, help="messages in a post")
+    parser.add_argument("--size", type=int, default=SMALL, help="bytes of a body")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--directory", type=Path, help="where data is kept meanwhile")
     parser.add_argument("--json", type=Path, help="write the figures here")
@@ -65,7 +71,9 @@ def main(arguments: Sequence[str]) -> int:
         server = Mqsvc(Path(path) / "mqsvc", options.workers)
         try:
             server.start()
-            result = measure(server, options.messages, options.seconds)
+            scenario = Post(server.target(), options.batch, options.size)
+            most = options.messages // options.batch
+            result = measure(server, scenario, most, options.seconds)
         finally:
             server.stop()
     print(

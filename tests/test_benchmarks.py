@@ -180,7 +180,8 @@ class Reports(SynchronousTestCase):
 
     def test_memory(self) -> None:
         """The memory of each process is read before and after many messages."""
-        result = memory.measure(measured(), 1000, 60)
+        scenario = Post(measured().target(), 100, 64)
+        result = memory.measure(measured(), scenario, 10, 60)
         self.assertEqual(result["errors"], 0)
         self.assertGreaterEqual(result["messages"], 1000)
         self.assertGreater(min(result["before"] + result["after"]), 10)

@@ -45,7 +45,7 @@ BUSY_TIMEOUT = 10.0
 TURN_TIMEOUT = 10.0
 """Seconds that jobs wait at least for a turn before they are given up."""
 
-PAGE_CACHE = 2 * 1024
+PAGE_CACHE = 1024
 """KiB of pages that a connection keeps in memory; the system keeps the others."""
 
 
