@@ -65,13 +65,13 @@ class Board:
     :param memory: zeros, or what another process made of them.
     :param row: the row of this process; none if it wants to hear nothing.
     :ivar revisions: by slot, a number that is another one after each change of what is
-        in it; to be read only.
+        in it.
     """
 
     def __init__(self, memory: bytearray | mmap.mmap, row: int | None) -> None:
         self._memory = memory
         self._words = memoryview(memory).cast("Q")
-        self.revisions = self._words[1 : 1 + SLOTS]
+        self.revisions = self._words[1 : 1 + SLOTS].toreadonly()
         self._row = row
         begins = range(_row_begins(0), len(self._words), SLOTS)
         self._others = [

@@ -19,7 +19,7 @@ from mqsvc.messaging.limits import MIN_TTL, Limits
 from mqsvc.messaging.model import Claim, Claimed, DeadLetterRule, Destination
 from mqsvc.messaging.occupancy import Occupancy
 from mqsvc.messaging.records import Known, Records
-from mqsvc.messaging.shield import shielded, to_its_end
+from mqsvc.messaging.shield import shielded, to_its_end, unheard
 from mqsvc.messaging.waiting import MAX_WAIT, Waiting
 from mqsvc.storage.interfaces import IMessageStore
 
@@ -95,7 +95,7 @@ class Claims:
             return Deferred.fromCoroutine(self._give_back(destination, *claims))
 
         # Where nothing was claimed, for whatever reason, there is nothing to do.
-        undone = claiming.addCallbacks(give_back, lambda _: None)
+        undone = claiming.addCallbacks(give_back, unheard)
         undone.addErrback(lambda f: self.log.failure("A claim was left alone", f))
 
     async def _claim(

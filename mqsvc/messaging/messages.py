@@ -23,7 +23,7 @@ from mqsvc.messaging.metadata import Rules
 from mqsvc.messaging.model import Destination, Message, NewMessage, Selection
 from mqsvc.messaging.occupancy import Occupancy
 from mqsvc.messaging.records import Records
-from mqsvc.messaging.shield import to_its_end
+from mqsvc.messaging.shield import shielded, to_its_end
 from mqsvc.messaging.volume import Volume
 from mqsvc.messaging.waiting import MAX_WAIT, Waiting
 from mqsvc.storage.interfaces import IMessageStore
@@ -226,7 +226,8 @@ class Messages:
         :raise InvalidRequest: the limit is out of bounds.
         """
         checks.count(limit, "pop", self._limits.max_messages_per_claim_or_pop)
-        return await self._store.pop(destination, limit, self._now())
+        # What a stage cannot hand out it gives back, also when nobody is left to hear.
+        return await shielded(self._store.pop(destination, limit, self._now()))
 
 
 def _readable(

@@ -70,8 +70,9 @@ class _Stay:
         return turns.take(self._is_alone)
 
     def __aexit__(self, *_: object) -> Awaitable[None]:
-        if self._turns.leave():
-            self._all.pop(self._destination, None)
+        # Those who left before may have been the last ones, and others have come since.
+        if self._turns.leave() and self._all.get(self._destination) is self._turns:
+            del self._all[self._destination]
         return _AT_ONCE
 
 

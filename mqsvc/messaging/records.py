@@ -117,9 +117,10 @@ class Records:
 
         Where news may come late nobody can say that.
         """
-        if self.bus.is_late or not known.exists:
-            return False
-        return self.recall(destination) is known
+        return not self.bus.is_late and self._holds(destination, known)
+
+    def _holds(self, destination: Destination, known: Known) -> bool:
+        return known.exists and self.recall(destination) is known
 
     async def ensure_still(self, destination: Destination, known: Known) -> None:
         """Make the record again that another process removed while something came.
@@ -127,7 +128,7 @@ class Records:
         :param known: what was known before that came.
         :raise StoreUnavailable: it lives elsewhere now; what came must come again.
         """
-        is_there = known.exists and self.recall(destination) is known
+        is_there = self._holds(destination, known)
         if not is_there:
             is_there = (await self._again(destination, known)).pool == known.pool
         if self.bus.is_late or not is_there:

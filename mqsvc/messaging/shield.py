@@ -8,7 +8,12 @@ from types import coroutine
 from typing import Any, TypeVar
 
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.logger import Logger
 from twisted.python.failure import Failure
+
+from mqsvc.messaging.errors import MessagingError
+
+log = Logger()
 
 Result = TypeVar("Result")
 
@@ -31,8 +36,14 @@ async def finished(step: Deferred[Result]) -> Result:
     return await outcome
 
 
+def unheard(failure: Failure) -> None:
+    """Log what goes wrong when nobody is left to be told, unless it is a refusal."""
+    if failure.check(MessagingError, CancelledError) is None:
+        log.failure("A step whose caller has left failed", failure)
+
+
 def _ignored(rest: Deferred[Any]) -> None:
-    rest.addErrback(lambda _: None)
+    rest.addErrback(unheard)
 
 
 @coroutine

@@ -55,12 +55,10 @@ class Volume:
         return self._bound > 0
 
     async def admit(self, project: str, messages: Sequence[NewMessage]) -> None:
-        """Let a project post messages.
+        """Let a project post messages; to be asked where there is a bound.
 
         :raise QuotaExceeded: it would keep more than it may.
         """
-        if not self._bound:
-            return
         # An answer just got is used however long it took: the next may take as long.
         known = self._fresh(project) or await self._learn(project)
         size = sum(len(message.body) for message in messages)

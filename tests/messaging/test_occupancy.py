@@ -106,3 +106,17 @@ class OccupancyTests(SynchronousTestCase):
             self.assertNotEqual({}, self.occupancy._turns)
             visit.end.callback(None)
         self.assertEqual({}, self.occupancy._turns)
+
+    def test_leaving_at_once(self) -> None:
+        """Who is let in and leaves at once takes nothing from those that come then."""
+        first, second = self.alone(), self.shared()
+        # It leaves while it is let in, and somebody comes before the first one is gone.
+        second.end.callback(None)
+        third: list[Visit] = []
+        second.over.addCallback(lambda _: third.append(self.shared()))
+        first.end.callback(None)
+        last = self.alone()
+        self.assertEqual([True, False], self.is_in(third[0], last))
+        third[0].end.callback(None)
+        self.assertTrue(last.is_in)
+        last.end.callback(None)

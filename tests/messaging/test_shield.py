@@ -5,6 +5,7 @@ from __future__ import annotations
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
+from mqsvc.messaging.errors import StoreUnavailable
 from mqsvc.messaging.shield import finished, shielded, to_its_end
 
 
@@ -121,8 +122,8 @@ class ToItsEndTests(SynchronousTestCase):
         self.awaited[1].errback(OSError())
         self.failureResultOf(rest, OSError)
 
-    def test_nobody_listens(self) -> None:
-        """A step that fails when everybody has left is no event."""
+    def left_with(self, error: Exception) -> None:
+        """A step fails when everybody has left."""
 
         async def call() -> int:
             return await to_its_end(self.step())
@@ -131,7 +132,16 @@ class ToItsEndTests(SynchronousTestCase):
         caller = Deferred.fromCoroutine(call())
         caller.cancel()
         self.failureResultOf(caller, CancelledError)
-        self.awaited[0].errback(OSError())
+        self.awaited[0].errback(error)
+
+    def test_nobody_listens(self) -> None:
+        """A refusal for which everybody has left is no event."""
+        self.left_with(StoreUnavailable())
+
+    def test_bug(self) -> None:
+        """A bug is logged, also when everybody has left."""
+        self.left_with(OSError())
+        self.assertEqual(1, len(self.flushLoggedErrors(OSError)))
 
 
 class FinishedTests(SynchronousTestCase):

@@ -138,8 +138,7 @@ class VolumeTests(SynchronousTestCase):
         self.assertEqual(MAX_BUCKETS, len(self.volume._known))
         self.admit(100)
 
-    def test_no_bound(self) -> None:
-        """Without a bound nobody is asked."""
-        self.volume = Volume(0, self.store, self.clock)
-        self.admit(10**6)
-        self.assertEqual([], self.store.calls)
+    def test_bound(self) -> None:
+        """Without a bound there is nothing to be asked."""
+        self.assertTrue(self.volume.is_bounded)
+        self.assertFalse(Volume(0, self.store, self.clock).is_bounded)
