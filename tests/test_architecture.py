@@ -83,7 +83,7 @@ MAY_IMPORT = {
 """For each part of the program, what of the program it may import."""
 
 INSTALL_A_REACTOR = (
-    *("klein", "txmongo", "twisted.internet.reactor"),
+    *("klein", "txmongo", "txredisapi", "twisted.internet.reactor"),
     "twisted.mail.smtp",
 )
 """What installs the default reactor when it is imported."""

@@ -44,7 +44,8 @@ class Caller(Struct, frozen=True):
 
     def __repr__(self) -> str:
         """All but the token, which nobody is to find in a log."""
-        return f"Caller({self.project!r}, {self.client_id!r}, {self.user!r})"
+        shown = (self.project, self.client_id, sorted(self.roles), self.user)
+        return f"Caller{shown!r}"
 
 
 def roles_of(headers: Headers) -> frozenset[str]:

@@ -75,11 +75,11 @@ class Paths:
         parent, _, last = path.rpartition(b"/")
         if last in self._fixed or b"%" in path or _ANY.encode() in path:
             return self._known(path)
-        family = self._families(parent)
+        family, text = self._families(parent), last.decode()
         found, variable = family.found, family.variable
         if not variable:
             return found
-        arguments = {**found.arguments, variable: last.decode()}
+        arguments = {**found.arguments, variable: text}
         return Found(found.endpoint, arguments, found.is_aside)
 
     def _look_up_family(self, parent: bytes) -> _Family:

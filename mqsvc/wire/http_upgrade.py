@@ -23,9 +23,8 @@ def wanted_upgrade(head: Head, upgrades: Upgrades) -> ServerFactory[Any] | None:
     if b"upgrade" not in _listed(head.known.get(b"connection", b"")):
         # It was meant for somebody on the way, who forgot to drop it.
         return None
-    path = head.target.partition(b"?")[0]
     for name in _listed(names):
-        found = upgrades.get((path, name))
+        found = upgrades.get((head.path, name))
         if found is not None:
             return found
     return None

@@ -24,7 +24,7 @@ class Prompt(tcp.Connection):
             data
             and self.connected
             and not (self.dataBuffer or self._tempDataBuffer or self.TLS)
-            and not self._writeDisconnected
+            and not self._aborting
             and (self.producer is None or self.streamingProducer)
         ):
             try:

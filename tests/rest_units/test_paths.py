@@ -68,7 +68,10 @@ class PathsTests(SynchronousTestCase):
 
     def test_no_text(self) -> None:
         """Bytes that are no text are no path, wherever they are."""
-        for path in (b"/v2/queues/\xff", b"/v2/queues/\xff/stats", b"/v2/queues/%ff"):
+        for path in (
+            *(b"/v2/\xff", b"/\xff/queues", b"/v2/queues/\xff"),
+            *(b"/v2/queues/\xff/stats", b"/v2/queues/%ff"),
+        ):
             with self.assertRaises(UnicodeError, msg=path):
                 self.known.find(path)
 

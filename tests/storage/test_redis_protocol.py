@@ -141,6 +141,9 @@ class RedisProtocolTests(SynchronousTestCase):
         """A server that says what is no reply, or one to nothing, is given up."""
         answer = self.protocol.ask(b"a")
         self.protocol.dataReceived(b"HTTP/1.1 400\r\n")
+        # It is gone a turn later, and only then can it be asked on another one.
+        self.assertNoResult(answer)
+        self.protocol.connectionLost()
         reason = self.failureResultOf(answer, Disconnected).getErrorMessage()
         self.assertIn("does not answer as a Redis does", reason)
         self.assertTrue(self.wire.disconnecting)

@@ -156,6 +156,14 @@ class PromptTests(TestCase):
         server.transport.write(b"after")
         self.assertEqual(b"before", bytes(client.got))
 
+    async def test_after_breaking_off(self) -> None:
+        """What is written to a connection that was broken off goes nowhere."""
+        server, client = await self.connect()
+        server.transport.abortConnection()
+        server.transport.write(b"too late")
+        await client.lost
+        self.assertEqual(b"", bytes(client.got))
+
     async def test_reset(self) -> None:
         """A connection that is lost while it is written to is known to be lost."""
         server, client = await self.connect()

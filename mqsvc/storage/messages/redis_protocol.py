@@ -47,6 +47,7 @@ class RedisProtocol(txredisapi.BaseRedisProtocol):  # type: ignore[misc]
         self._asked: deque[tuple[Deferred[Any], float]] = deque()
         self._unsent: list[bytes] = []
         self._is_open = False
+        self._reason = "the connection was lost"
         self._behind: Deferred[Any] | None = None
         self._sending: IDelayedCall | None = None
         self._watching: IDelayedCall | None = None
@@ -121,8 +122,9 @@ class RedisProtocol(txredisapi.BaseRedisProtocol):  # type: ignore[misc]
             for reply in self._replies.feed(data):
                 self._answer(reply)
         except ValueError:
+            # Those who ask are told at its end, when another one can be made.
+            self._reason = "it does not answer as a Redis does"
             self.abort()
-            self._fail(Disconnected("it does not answer as a Redis does"))
 
     def _answer(self, reply: Any) -> None:
         if not self._asked:
@@ -144,7 +146,7 @@ class RedisProtocol(txredisapi.BaseRedisProtocol):  # type: ignore[misc]
             if each is not None and each.active():
                 each.cancel()
         super().connectionLost(reason)
-        self._fail(Disconnected("the connection was lost"))
+        self._fail(Disconnected(self._reason))
 
     def _fail(self, reason: Exception) -> None:
         asked, self._asked = self._asked, deque()
