@@ -122,7 +122,7 @@ class Posting(Struct, frozen=True):
 class Message(Struct, frozen=True):
     """A message as a store gives it out.
 
-    :ivar id: opaque to clients; the text of a position, see :func:`position_of`.
+    :ivar id: opaque to clients; the text of a position, see :mod:`mqsvc.storage.ids`.
     :ivar body: the body as JSON text in UTF-8, or text that a stage made of it.
     :ivar ttl: seconds; what was posted, or what a claim or a dead-letter move made
         of it.

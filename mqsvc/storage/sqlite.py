@@ -25,7 +25,7 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from mqsvc.messaging.errors import StoreUnavailable
+from mqsvc.messaging.errors import MessagingError, StoreUnavailable
 from mqsvc.storage.errors import SchemaTooNew, StoreOpenError
 from mqsvc.storage.turns import Turn
 
@@ -155,6 +155,7 @@ class _Call(Generic[Result]):
     cause: Failure | None = None
 
     def attempt(self, connection: sqlite3.Connection) -> None:
+        self.error = self.cause = None
         try:
             self.result = self.job(connection)
         except sqlite3.Error:
@@ -162,10 +163,11 @@ class _Call(Generic[Result]):
                 # SQLite gave up the whole transaction, so the whole group has failed.
                 raise
             self.error, self.cause = StoreUnavailable(), Failure()
+        except MessagingError as error:
+            # Its frames, which nobody looks at, would keep the whole group.
+            self.error = error.with_traceback(None)
         except Exception as error:  # noqa: BLE001 - a bug fails its caller, not the group
             self.error = error
-        else:
-            self.error = self.cause = None
 
 
 class _JobThread:
@@ -268,8 +270,8 @@ class _JobThread:
     def _work(self) -> None:
         while self._signals.get():
             while self._waiting:
-                group = self._attempt_group()
-                self._reactor.callFromThread(_deliver, group)
+                # No name for the group: it would keep it until there is another one.
+                self._reactor.callFromThread(_deliver, self._attempt_group())
         self._disconnect()
         self._turn.close()
         self._reactor.callFromThread(self._announce_stop)
@@ -349,12 +351,12 @@ class Writer(_JobThread):
         self, connection: sqlite3.Connection, group: list[_Call[Any]]
     ) -> None:
         begin = "BEGIN IMMEDIATE"
-        try:
+        with suppress(_MustBeUndone):
             _together(connection, group, begin, _attempt_harmlessly)
-        except _MustBeUndone:
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
-            _together(connection, group, begin, _attempt_in_savepoint)
+            return
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        _together(connection, group, begin, _attempt_in_savepoint)
 
 
 def _together(
@@ -432,7 +434,9 @@ def _unavailable(calls: list[_Call[Any]]) -> list[_Call[Any]]:
 
 def _deliver(calls: list[_Call[Any]]) -> None:
     for call in calls:
-        if call.error is None:
+        # Both hold frames, and those the call.
+        error, call.error, call.cause = call.error, None, None
+        if error is None:
             call.answer.callback(call.result)
         else:
-            call.answer.errback(call.error)
+            call.answer.errback(error)

@@ -28,12 +28,13 @@ from mqsvc.messaging.model import (
     Selection,
 )
 from mqsvc.storage.errors import SchemaTooNew, StoreOpenError
-from mqsvc.storage.messages import sqlite_statements
+from mqsvc.storage.messages import sqlite_jobs, sqlite_statements
 from mqsvc.storage.messages.sqlite import (
     SQLiteMessageStore,
     open_sqlite_messages,
     prepare,
 )
+from mqsvc.storage.messages.sqlite_posting import Post, post
 from mqsvc.storage.messages.sqlite_schema import MIGRATIONS
 from mqsvc.storage.sqlite import Reader, Writer, connect, migrate
 from tests.storage.contract import ORDERS, RETURNS, START, make_store_tests
@@ -54,6 +55,14 @@ VERSION_1 = f"""
 """A queue and a topic, and what is left of a destination that was cleared."""
 
 EVERYTHING = Selection(10_000, include_claimed=True, include_delayed=True)
+
+SELECTIONS = [
+    Selection(1, hide_client=client, include_claimed=claimed, include_delayed=delayed)
+    for client in (None, "alice")
+    for claimed in (False, True)
+    for delayed in (False, True)
+]
+"""Lists of each kind, of one message."""
 
 
 def open_store(testcase: TestCase, path: str | None = None) -> SQLiteMessageStore:
@@ -511,6 +520,31 @@ class PlanTests(SynchronousTestCase):
         for statement in common:
             self.assertEqual(set(), self.temporary_tables(statement), statement)
         self.assertNotEqual(set(), self.temporary_tables(sql.PAGE[sql.DUE, sql.DUE]))
+
+    def test_no_temporary_tables_for_what_is_not_there(self) -> None:
+        """Nor does a list that wants the delayed or claimed while there are none."""
+        self.post(0)
+        for selection in SELECTIONS:
+            statements = self.run_by_page(selection)
+            self.assertGreater(len(statements), 1)
+            for statement in statements:
+                self.assertEqual(set(), self.temporary_tables(statement), statement)
+        self.post(900)
+        tables = map(self.temporary_tables, self.run_by_page(EVERYTHING))
+        self.assertNotEqual(set(), set.union(*tables))
+
+    def post(self, delay: int) -> None:
+        """Post one message."""
+        new = [NewMessage(b"1", 3600, delay)]
+        post(self.connection, [Post([(ORDERS, new, [0])], "alice", START)])
+
+    def run_by_page(self, selection: Selection) -> list[str]:
+        """The statements that a list runs."""
+        statements: list[str] = []
+        self.connection.set_trace_callback(statements.append)
+        sqlite_jobs.page(self.connection, ORDERS, selection, START)
+        self.connection.set_trace_callback(None)
+        return statements
 
     def temporary_tables(self, statement: str) -> set[str]:
         """The instructions that make them."""

@@ -7,10 +7,13 @@ held inside of a job until the test lets it go on.
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import sqlite3
 import sys
+import weakref
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from threading import Event, current_thread
 from typing import Any
@@ -18,9 +21,10 @@ from typing import Any
 from twisted.internet import reactor
 from twisted.internet.defer import CancelledError, Deferred, DeferredList, gatherResults
 from twisted.internet.threads import deferToThread
+from twisted.python.failure import Failure
 from twisted.trial.unittest import TestCase
 
-from mqsvc.messaging.errors import StoreUnavailable
+from mqsvc.messaging.errors import MessageIsClaimed, StoreUnavailable
 from mqsvc.storage import sqlite
 from mqsvc.storage.errors import SchemaTooNew, StoreOpenError
 from mqsvc.storage.sqlite import MAX_GROUP, Job, Reader, Writer, connect, migrate
@@ -304,6 +308,49 @@ class FailingJobTests(ThreadTestCase):
         self.assertEqual([StoreUnavailable] * 5, outcomes)
         self.assertEqual([], self.stored())
 
+    async def test_context(self) -> None:
+        """An error has no other one as its context, though its job was done again."""
+        error = await self.fails(Refusal, self.writer.run(refuse))
+        self.assertIsNone(error.__context__)
+
+    async def test_reason_of_the_last_attempt(self) -> None:
+        """What a job failed with before it was done again is not logged."""
+        attempts = iter([break_a_rule, refuse])
+
+        def fail_anew(connection: sqlite3.Connection) -> None:
+            attempt = next(attempts)
+            attempt(connection)
+
+        await self.fails(Refusal, self.writer.run(fail_anew))
+        self.assertEqual([], self.flushLoggedErrors())
+
+    async def test_traceback(self) -> None:
+        """Where a bug was raised is kept, where a request was refused is not."""
+
+        def decline(connection: sqlite3.Connection) -> None:
+            raise MessageIsClaimed
+
+        for job, is_kept in ((refuse, True), (decline, False)):
+            failures: list[Failure] = []
+            await self.writer.run(job).addErrback(failures.append)
+            (failure,) = failures
+            self.assertEqual(is_kept, failure.value.__traceback__ is not None)
+
+    async def test_nothing_is_kept(self) -> None:
+        """Once it is answered nothing holds a job that failed."""
+        self.addCleanup(gc.enable)
+        gc.disable()
+        for job in (refuse, break_a_rule):
+            failing = partial(job)
+            kept = weakref.ref(failing)
+            answer = self.writer.run(failing).addErrback(lambda _: None)
+            del failing
+            await answer
+            self.flushLoggedErrors(sqlite3.IntegrityError)
+            # By then both threads are at something else.
+            await self.writer.run(lambda _: None)
+            self.assertIsNone(kept())
+
     async def test_every_one(self) -> None:
         """A group of nothing but failures leaves the thread at work."""
         doorstep = await self.hold(self.writer)
@@ -334,6 +381,14 @@ def insert_all(connection: sqlite3.Connection, items: Sequence[Any]) -> list[Any
     for item in items:
         connection.execute("INSERT INTO numbers VALUES (?)", (item,))
     return [(item, len(items)) for item in items]
+
+
+def give_up_together(connection: sqlite3.Connection, items: Sequence[Any]) -> list[Any]:
+    """A job in which SQLite ends the transaction, if it is for several items."""
+    results = insert_all(connection, items)
+    if len(items) > 1:
+        give_up(connection)
+    return results
 
 
 class JointJobTests(ThreadTestCase):
@@ -371,6 +426,34 @@ class JointJobTests(ThreadTestCase):
         outcomes = await self.outcomes(1, 2, refuse, 3)
         self.assertEqual([(1, 1), (2, 1), Refusal, (3, 1)], outcomes)
         self.assertEqual([1, 2, 3], self.stored())
+
+    async def test_ended_transaction(self) -> None:
+        """So they are when SQLite ends the transaction in such a job."""
+        doorstep = await self.hold(self.writer)
+        answers = [
+            self.writer.run(insert(1)),
+            *(self.writer.join(give_up_together, n) for n in (2, 3)),
+            self.writer.join(insert_all, 4),
+        ]
+        doorstep.open()
+        outcomes = await gatherResults(answers)
+        self.assertEqual([1, (2, 1), (3, 1), (4, 1)], outcomes)
+        self.assertEqual([1, 2, 3, 4], self.stored())
+
+    async def test_ended_again(self) -> None:
+        """All of the group have failed when it ends it for one item too."""
+
+        def give_up_always(connection: sqlite3.Connection, _: Sequence[Any]) -> Any:
+            give_up(connection)
+
+        doorstep = await self.hold(self.writer)
+        answers = [self.writer.join(insert_all, 1)]
+        answers += [self.writer.join(give_up_always, n) for n in (2, 3)]
+        doorstep.open()
+        for answer in answers:
+            await self.fails(StoreUnavailable, answer)
+        self.assertEqual([], self.stored())
+        self.assertEqual(4, await self.writer.run(insert(4)))
 
     async def test_reader(self) -> None:
         """A reader does each by itself."""

@@ -51,6 +51,9 @@ from mqsvc.storage.messages.sqlite_schema import CLAIMED
 MAX_PIECE = 1000
 """Messages that a search for those of other clients looks at in one step."""
 
+FAR = 2**62
+"""A moment by which every delay and every claim is over."""
+
 
 def page(
     connection: sqlite3.Connection,
@@ -59,14 +62,16 @@ def page(
     now: int,
 ) -> list[Message]:
     """One page of a selection."""
-    found = find_due(connection, destination, now)
+    with_delayed, with_claimed = selection.include_delayed, selection.include_claimed
+    moments = (FAR if with_delayed else now, FAR if with_claimed else now)
+    found = find_due(connection, destination, *moments)
     after = (0, 0) if selection.after is None else parse_id(selection.after)
     if found is None or after is None:
         return []
     rowid, delayed, claimed = found
     parts = (
-        sql.ALL if selection.include_delayed else delayed,
-        sql.ALL if selection.include_claimed else claimed,
+        delayed and (sql.ALL if with_delayed else sql.DUE),
+        claimed and (sql.ALL if with_claimed else sql.DUE),
     )
     at = {
         "destination": rowid,
@@ -218,7 +223,7 @@ def _free(
     connection: sqlite3.Connection, destination: Destination, limit: int, now: int
 ) -> tuple[int, list[Row]]:
     """The oldest messages that can be handed out, and the row id of their owner."""
-    found = find_due(connection, destination, now)
+    found = find_due(connection, destination, now, now)
     if found is None:
         return 0, []
     rowid, delayed, claimed = found

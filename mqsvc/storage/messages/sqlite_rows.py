@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import sqlite3
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from mqsvc.messaging.model import Destination, Message
@@ -58,9 +58,7 @@ class Held(NamedTuple):
 
 
 def fetch(
-    connection: sqlite3.Connection,
-    statement: str,
-    parameters: Mapping[str, Any] | Sequence[Any],
+    connection: sqlite3.Connection, statement: str, parameters: Mapping[str, Any]
 ) -> list[Row]:
     """What a reading statement gives."""
     return [Row._make(row) for row in connection.execute(statement, parameters)]
@@ -92,10 +90,16 @@ def find(connection: sqlite3.Connection, destination: Destination) -> int | None
 
 
 def find_due(
-    connection: sqlite3.Connection, destination: Destination, now: int
+    connection: sqlite3.Connection,
+    destination: Destination,
+    delayed_at: int,
+    claimed_at: int,
 ) -> tuple[int, int, int] | None:
-    """The row id, and which of the delayed and the claimed messages may be free."""
+    """The row id, and which of the delayed and the claimed messages may be free.
+
+    For each state, whether any of it is due at its moment.
+    """
     found: tuple[int, int, int] | None = connection.execute(
-        sql.FIND_DUE, (now, now, *name_of(destination))
+        sql.FIND_DUE, (delayed_at, claimed_at, *name_of(destination))
     ).fetchone()
     return found

@@ -32,7 +32,10 @@ NONE, DUE, ALL = range(3)
 
 
 def _is_due(state: int) -> str:
-    """Whether a delay or claim is over that no sweep has seen: NONE or DUE."""
+    """Whether a delay or claim is over, by a moment, that no sweep has seen.
+
+    NONE or DUE.
+    """
     return f"""EXISTS (
         SELECT 1 FROM messages INDEXED BY messages_waiting
         WHERE destination = destinations.id AND state = {state} AND state <> 0
