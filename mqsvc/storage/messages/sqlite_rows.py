@@ -5,12 +5,15 @@ from __future__ import annotations
 import hashlib
 import sqlite3
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from mqsvc.messaging.model import Destination, Message
 from mqsvc.storage.ids import format_id
 from mqsvc.storage.messages import sqlite_statements as sql
 from mqsvc.storage.messages.sqlite_schema import CLAIMED
+
+CLIENTS_KNOWN = 4096
 
 NOBODY = -1
 """In place of a client's number, where it is not known who posted."""
@@ -77,6 +80,7 @@ def name_of(destination: Destination) -> tuple[str, str, str]:
     return destination.project, destination.kind.value, destination.name
 
 
+@lru_cache(CLIENTS_KNOWN)
 def client_number(client_id: str) -> int:
     """What is kept of the id of a client; never negative."""
     digest = hashlib.blake2b(client_id.encode(), digest_size=8).digest()
