@@ -513,7 +513,7 @@ class PlanTests(SynchronousTestCase):
             *(sql.FIND_END, sql.MOVE_END),
             *(sql.insert_messages(1), sql.insert_messages(16)),
             *(sql.FIND_DUE, sql.PAGE[sql.NONE, sql.NONE], sql.COUNT_DOWN),
-            *(sql.INSERT_CLAIM, sql.CLAIM_ROW, sql.EXTEND_ROW),
+            *(sql.INSERT_CLAIM, sql.CLAIM_ROW, sql.EXTEND_ROWS),
             *(sql.FIND_DESTINATION, sql.HELD, sql.BY_ID, sql.DELETE_ROW),
             *(sql.PLACES[sql.NONE, sql.NONE], sql.BY_ROW),
         ]

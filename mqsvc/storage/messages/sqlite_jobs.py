@@ -10,6 +10,7 @@ import sqlite3
 from collections.abc import Collection, Iterable, Sequence
 from itertools import groupby, islice
 from operator import attrgetter
+from typing import Any
 
 from attrs import frozen
 
@@ -254,11 +255,6 @@ class Wanted:
     dead_letter: DeadLetterRule | None
     random_bits: RandomBits
 
-    @property
-    def ends(self) -> int:
-        """When the claim is over."""
-        return self.now + self.ttl * 1000
-
 
 def claim(connection: sqlite3.Connection, claims: Sequence[Wanted]) -> list[Claimed]:
     """Lend the oldest free messages, or move them where they are due."""
@@ -306,29 +302,26 @@ def _lend(
     connection: sqlite3.Connection, rowid: int, rows: Sequence[Row], wanted: Wanted
 ) -> tuple[Message, ...]:
     """Put messages under a new claim; what they are then."""
-    claim_id, ttl, ends = wanted.claim_id, wanted.ttl, wanted.ends
-    longer = ttl + wanted.grace
-    connection.execute(sql.INSERT_CLAIM, (claim_id, rowid, ttl, wanted.now, ends))
+    term = _term(wanted.claim_id, wanted.ttl, wanted.grace, wanted.now)
+    ends, claim_id = term["ends"], wanted.claim_id
+    connection.execute(sql.INSERT_CLAIM, {**term, "destination": rowid})
     connection.executemany(
         sql.CLAIM_ROW,
         [(ends, claim_id, row.claim_count + 1, row.rowid) for row in rows],
     )
-    outlasted = [row.rowid for row in rows if row.expires < ends]
-    if outlasted:
-        expires = ends + wanted.grace * 1000
-        connection.executemany(
-            sql.EXTEND_ROW, [(longer, expires, each) for each in outlasted]
-        )
+    outlasted = [row.expires < ends for row in rows]
+    if any(outlasted):
+        connection.execute(sql.EXTEND_ROWS, term)
     return tuple(
         Message(
             format_id(row.position, row.random),
             row.body,
-            longer if row.expires < ends else row.ttl,
+            term["extended_ttl"] if is_outlasted else row.ttl,
             row.created,
             claim_id,
             row.claim_count + 1,
         )
-        for row in rows
+        for row, is_outlasted in zip(rows, outlasted, strict=True)
     )
 
 
@@ -343,10 +336,13 @@ def _split(rows: list[Row], wanted: Wanted) -> tuple[list[Row], list[Row]]:
     )
 
 
-def _until(now: int, ttl: int, grace: int) -> dict[str, int]:
-    """The end of a claim, and the life of messages that it outlasts."""
+def _term(claim_id: str, ttl: int, grace: int, now: int) -> dict[str, Any]:
+    """A claim with its end, and the life of messages that it outlasts."""
     ends = now + ttl * 1000
     return {
+        "claim": claim_id,
+        "ttl": ttl,
+        "now": now,
         "ends": ends,
         "extended_ttl": ttl + grace,
         "extended_expires": ends + grace * 1000,
@@ -409,9 +405,9 @@ def renew(
     rowid = find(connection, destination)
     if _find_claim(connection, rowid, claim_id, now) is None:
         raise ClaimDoesNotExist("The claim does not exist or has ended.")
-    parameters = {"claim": claim_id, "ttl": ttl, "now": now, **_until(now, ttl, grace)}
-    connection.execute(sql.RENEW_CLAIM, parameters)
-    connection.execute(sql.RENEW_ROWS, parameters)
+    term = _term(claim_id, ttl, grace, now)
+    for statement in (sql.RENEW_CLAIM, sql.RENEW_ROWS, sql.EXTEND_ROWS):
+        connection.execute(statement, term)
 
 
 def release(

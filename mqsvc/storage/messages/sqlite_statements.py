@@ -188,22 +188,20 @@ STORED_BYTES = """
     WHERE project = :project AND kind IN ('queue', 'topic')
 """
 
-# A message never expires under a claim: where it would, it lives for the grace after.
-_EXTEND = """
-    ttl = iif(expires < :ends, :extended_ttl, ttl),
-    expires = iif(expires < :ends, :extended_expires, expires)
-"""
-
 CLAIM_ROW = f"""
     UPDATE messages SET state = {CLAIMED}, ready_at = ?, claim = ?, claim_count = ?
     WHERE rowid = ?
 """  # noqa: S608
 
-EXTEND_ROW = "UPDATE messages SET ttl = ?, expires = ? WHERE rowid = ?"
-
 RENEW_ROWS = f"""
-    UPDATE messages SET ready_at = :ends, {_EXTEND}
-    WHERE claim = :claim AND state = {CLAIMED}
+    UPDATE messages SET ready_at = :ends WHERE claim = :claim AND state = {CLAIMED}
+"""  # noqa: S608
+
+# A message never expires under a claim: where it would, it lives for the grace after.
+EXTEND_ROWS = f"""
+    UPDATE messages INDEXED BY messages_by_claim
+    SET ttl = :extended_ttl, expires = :extended_expires
+    WHERE claim = :claim AND state = {CLAIMED} AND expires < :ends
 """  # noqa: S608
 
 RELEASE_ROWS = f"""
@@ -220,7 +218,8 @@ MOVE_ROW = f"""
 """  # noqa: S608
 
 INSERT_CLAIM = """
-    INSERT INTO claims (id, destination, ttl, created, expires) VALUES (?, ?, ?, ?, ?)
+    INSERT INTO claims (id, destination, ttl, created, expires)
+    VALUES (:claim, :destination, :ttl, :now, :ends)
 """
 
 FIND_CLAIM = """
