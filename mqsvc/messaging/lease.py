@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred, DeferredLock, succeed
+from twisted.internet.defer import Deferred, DeferredLock
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from mqsvc.clock import milliseconds
 from mqsvc.messaging.errors import MessagingError
@@ -16,7 +17,7 @@ from mqsvc.storage.interfaces import IManagementStore
 ID_BITS = 128
 
 TRIES = 3
-"""How often it is renewed in its time: all but one may fail."""
+"""How often its renewal is tried before it ends: all but one may fail."""
 
 
 class Lease(Service):
@@ -45,6 +46,7 @@ class Lease(Service):
         self._random_bits = random_bits
         self._since = self._until = 0
         self._turn = DeferredLock()
+        self._waiting: list[Deferred[str]] = []
         self._renewing = LoopingCall(self._renew)
         self._renewing.clock = clock
 
@@ -55,14 +57,27 @@ class Lease(Service):
         """
         lease = self.id
         if lease is None or self._until <= self._now():
-            lease = await self._turn.run(self._prolong)
+            lease = await self._prolonged()
         if self.running and not self._renewing.running:
-            self._renewing.start(self._span / 1000 / TRIES, now=False)
+            self._renewing.start(self._span / 1000 / (TRIES + 1), now=False)
         return lease
 
     def was_held_since(self, moment: int) -> bool:
         """Whether others have seen what is under it at all times until now."""
         return self._since <= moment and self._now() < self._until
+
+    def _prolonged(self) -> Deferred[str]:
+        """What the attempt comes to that is under way; one begins if there is none."""
+        outcome: Deferred[str] = Deferred()
+        self._waiting.append(outcome)
+        if len(self._waiting) == 1:
+            self._turn.run(self._prolong).addBoth(self._tell_all)
+        return outcome
+
+    def _tell_all(self, outcome: str | Failure) -> None:
+        waiting, self._waiting = self._waiting, []
+        for each in waiting:
+            each.callback(outcome)
 
     async def _prolong(self) -> str:
         until = self._now() + self._span
@@ -79,7 +94,7 @@ class Lease(Service):
 
     async def _renew(self) -> None:
         try:
-            await self._turn.run(self._prolong)
+            await self._prolonged()
         except Exception as error:  # noqa: BLE001 - the timer must live on
             if not isinstance(error, MessagingError):
                 self.log.failure("Renewing the lease failed; it is tried again")
@@ -96,13 +111,13 @@ class Lease(Service):
         super().stopService()
         if self._renewing.running:
             self._renewing.stop()
-        if self.id is None:
-            return succeed(None)
-        return Deferred.fromCoroutine(self._end(self.id))
+        return self._turn.run(self._end)
 
-    async def _end(self, lease: str) -> None:
+    async def _end(self) -> None:
+        if self.id is None:
+            return
         try:
-            await self._turn.run(self._store.end_lease, lease)
+            await self._store.end_lease(self.id)
         except MessagingError:
             # It ends by itself.
             self.log.failure("The lease of this process was left")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from random import Random
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
@@ -16,8 +16,8 @@ from mqsvc.storage.interfaces import LEFT_ALONE
 from tests.messaging.case import EPOCH, QUEUE
 from tests.messaging.stores import Watched, open_management
 
-SECONDS = 30
-TRY = SECONDS / 3
+SECONDS = 40
+TRY = SECONDS / 4
 
 
 class LeaseTests(SynchronousTestCase):
@@ -67,12 +67,12 @@ class LeaseTests(SynchronousTestCase):
         self.assertEqual([], self.store.calls)
 
     def test_renewed(self) -> None:
-        """It is held as long as the process lives, by one write in a third of it."""
+        """It is held as long as the process lives, by one write in a quarter of it."""
         lease = self.held()
         self.subscribe(lease)
         self.store.calls.clear()
         self.pass_time(10 * SECONDS)
-        self.assertEqual(["renew_lease"] * 30, self.store.calls)
+        self.assertEqual(["renew_lease"] * 40, self.store.calls)
         self.assertEqual((1, lease), (self.listed(), self.held()))
 
     def test_asked_again(self) -> None:
@@ -89,6 +89,52 @@ class LeaseTests(SynchronousTestCase):
         gate.callback(None)
         self.assertEqual(1, len({self.successResultOf(each) for each in asking}))
         self.assertEqual(1, self.store.calls.count("begin_lease"))
+
+    def test_two_tries_fail(self) -> None:
+        """All tries but one may fail: nobody sees anything of it."""
+        self.subscribe(self.held())
+        since = self.now
+        for _ in range(2):
+            gate = self.store.hold_call("renew_lease")
+            self.pass_time(TRY)
+            gate.errback(StoreUnavailable())
+        self.pass_time(SECONDS / 2)
+        self.assertEqual(1, self.listed())
+        self.assertTrue(self.lease.was_held_since(since))
+
+    def test_hanging_store(self) -> None:
+        """All who wait hear of one attempt that fails, and the next one is new."""
+        gate = self.store.hold_call("begin_lease")
+        asking = [Deferred.fromCoroutine(self.lease.held()) for _ in range(3)]
+        gate.errback(StoreUnavailable())
+        for each in asking:
+            self.failureResultOf(each, StoreUnavailable)
+        self.assertEqual(["begin_lease"], self.store.calls)
+        self.held()
+
+    def test_one_renewal(self) -> None:
+        """When the store is back, all who wait and the timer need one write."""
+        lease = self.held()
+        self.store.broken = {"renew_lease"}
+        self.pass_time(SECONDS + TRY - 1)
+        self.store.broken = set()
+        self.store.calls.clear()
+        gate = self.store.hold_call("renew_lease")
+        asking = [Deferred.fromCoroutine(self.lease.held()) for _ in range(3)]
+        self.pass_time(1)
+        gate.callback(None)
+        self.assertEqual([lease] * 3, [self.successResultOf(each) for each in asking])
+        self.assertEqual(["renew_lease"], self.store.calls)
+
+    def test_caller_leaves(self) -> None:
+        """Who leaves while others wait for the same takes nothing from them."""
+        gate = self.store.hold_call("begin_lease")
+        leaving = Deferred.fromCoroutine(self.lease.held())
+        staying = Deferred.fromCoroutine(self.lease.held())
+        leaving.cancel()
+        self.failureResultOf(leaving, CancelledError)
+        gate.callback(None)
+        self.assertEqual(self.lease.id, self.successResultOf(staying))
 
     def test_killed(self) -> None:
         """When the process is gone, others see nothing of it after its time."""
@@ -127,7 +173,7 @@ class LeaseTests(SynchronousTestCase):
         (event,) = events
         text = formatEvent(event)
         self.assertIn("hidden from others", text)
-        self.assertIn("30 seconds: The store did not answer.", text)
+        self.assertIn("40 seconds: The store did not answer.", text)
 
     def test_bug(self) -> None:
         """Whatever goes wrong once, it is renewed the next time."""
@@ -181,6 +227,30 @@ class LeaseTests(SynchronousTestCase):
         self.assertNoResult(stopped)
         gate.callback(None)
         self.successResultOf(stopped)
+        self.assertEqual(0, self.listed())
+
+    def test_stop_while_beginning(self) -> None:
+        """Stopping waits for a lease that begins, and gives it up."""
+        gate = self.store.hold_call("begin_lease")
+        asking = Deferred.fromCoroutine(self.lease.held())
+        stopped = self.lease.stopService()
+        self.assertNoResult(stopped)
+        gate.callback(None)
+        self.successResultOf(stopped)
+        self.subscribe(self.successResultOf(asking))
+        self.assertEqual(0, self.listed())
+
+    def test_stop_while_another_begins(self) -> None:
+        """It gives up the lease that began while it waited, not the one before it."""
+        lost = self.held()
+        self.successResultOf(self.store.end_lease(lost))
+        gate = self.store.hold_call("begin_lease")
+        self.pass_time(TRY)
+        stopped = self.lease.stopService()
+        gate.callback(None)
+        self.successResultOf(stopped)
+        self.assertNotIn(self.lease.id, (None, lost))
+        self.subscribe(str(self.lease.id))
         self.assertEqual(0, self.listed())
 
     def test_stop_in_an_outage(self) -> None:
