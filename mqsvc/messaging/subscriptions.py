@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from attrs import frozen
@@ -15,6 +16,7 @@ from mqsvc.messaging.errors import (
     Conflict,
     InvalidBody,
     InvalidRequest,
+    SubscriptionDoesNotExist,
     UnusableSubscription,
 )
 from mqsvc.messaging.lease import Lease
@@ -231,6 +233,15 @@ class Subscriptions:
         """Unsubscribe; an unknown one is no error."""
         step = self._store.unsubscribe(destination, subscription_id)
         await shielded(step.addCallback(lambda _: self._audience.forget(destination)))
+
+    async def leave(self, subscription: Subscription) -> None:
+        """Unsubscribe a subscriber that is gone, unless another one has its place."""
+        destination, subscription_id = subscription.destination, subscription.id
+        with suppress(SubscriptionDoesNotExist):
+            current = await self.get(destination, subscription_id)
+            if current.subscriber != subscription.subscriber:
+                return
+        await self.delete(destination, subscription_id)
 
     async def confirm(
         self, destination: Destination, subscription_id: str, document: Any

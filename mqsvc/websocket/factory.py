@@ -168,7 +168,7 @@ class WebSocketFactory(WebSocketServerFactory):
     async def unsubscribe(self, subscription: Subscription) -> None:
         """Remove a subscription whose connection is gone."""
         try:
-            await self._subscriptions.delete(subscription.destination, subscription.id)
+            await self._subscriptions.leave(subscription)
         except MessagingError:
             logger.failure("Subscription {id} was left", id=subscription.id)
 

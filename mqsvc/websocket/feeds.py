@@ -174,11 +174,18 @@ class Feed:
     async def _verify_one(self, push: Push, known: Mapping[str, Subscription]) -> None:
         found = known.get(push.subscription.id)
         if found is not None:
-            push.subscription = found
+            self._take(push, found)
         elif push.subscription.lease in (None, self._feeds.lease.id):
             push.end(is_told=True)
         else:
             await self._feeds.restore(push)
+
+    def _take(self, push: Push, found: Subscription) -> None:
+        """Go on with what others made of it, if it is still of its client."""
+        if found.subscriber == push.subscription.subscriber:
+            push.subscription = found
+        else:
+            push.end(is_told=True)
 
 
 class Feeds:
@@ -248,10 +255,10 @@ class Feeds:
         push.subscription = wanted
         if push.is_over:
             # The client left just then.
-            await self._subscriptions.delete(wanted.destination, wanted.id)
+            await self._subscriptions.leave(wanted)
 
     def end(self, destination: Destination, subscription_id: str) -> None:
-        """Somebody removed a subscription."""
+        """A subscription was removed, or given to another subscriber."""
         for push in self._following(destination):
             if push.subscription.id == subscription_id:
                 push.end(is_told=True)

@@ -140,6 +140,9 @@ class SubscriptionActions:
         await self._subscriptions.update(
             call.destination, subscription_id, document, call.caller.token
         )
+        if document.get("subscriber"):
+            # Whoever it is: no connection, for nobody may name one.
+            self._feeds.end(call.destination, subscription_id)
         return Reply(204, f"Subscription {subscription_id} updated.")
 
     async def confirm(self, call: Call) -> Reply:

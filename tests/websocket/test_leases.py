@@ -182,7 +182,8 @@ class LeaseTests(PushTestCase):
         """One that gets another subscriber is no connection, and needs no lease."""
         changed = {"subscriber": "http://example.org/"}
         body = {"queue_name": "q", "subscription_id": self.subscription_id, **changed}
-        self.expect(await self.client.call("subscription_update", body), 204)
+        other = await self.connect()
+        self.expect(await other.call("subscription_update", body), 204)
         (kept,) = await self.kept()
         self.assertEqual((changed["subscriber"], None), (kept.subscriber, kept.lease))
         await self.lease.stopService()

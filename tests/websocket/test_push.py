@@ -18,6 +18,8 @@ from tests.websocket.server import EPOCH, STOP_STEP_SECONDS, WebSocketTestCase
 
 NAMED = {"queue_name": "q"}
 
+WEBHOOK = "http://example.org/"
+
 
 class PushTestCase(WebSocketTestCase):
     """Connections that subscribe."""
@@ -247,6 +249,49 @@ class LifeTests(PushTestCase):
         self.clock.advance(1)
         await self.post("q", "gone")
         await self.assert_silent(client)
+
+    async def left_by(self, client: Client) -> list[str]:
+        """The subscribers when a client has closed and all is cleared away."""
+        client.sendClose()
+        await client.gone
+        while self.factory.in_flight():
+            await deferLater(reactor, STOP_STEP_SECONDS)
+        page = await self.operations.subscriptions.page(self.queue("q"), None, "")
+        return [each.subscriber for each in page]
+
+    async def test_given_away(self) -> None:
+        """A subscription that gets another subscriber is pushed no more, and stays."""
+        client = await self.connect()
+        made = await self.subscribe(client, options={"max_inflight": 9})
+        one = {**NAMED, "subscription_id": made["subscription_id"]}
+        client.ask("subscription_update", {**one, "subscriber": WEBHOOK})
+        ended = await client.received()
+        self.assertEqual("SubscriptionEnded", ended["Message_Type"])
+        self.expect(await client.received(), 204)
+        await self.post("q", "for others")
+        await self.assert_silent(client)
+        self.assertEqual([WEBHOOK], await self.left_by(client))
+
+    async def test_given_away_elsewhere(self) -> None:
+        """So it is within a second when that was done by other ways."""
+        client = await self.connect()
+        made = await self.subscribe(client)
+        await self.operations.subscriptions.update(
+            self.queue("q"), made["subscription_id"], {"subscriber": WEBHOOK}
+        )
+        self.clock.advance(1)
+        await self.post("q", "for others")
+        await self.assert_silent(client)
+        self.assertEqual([WEBHOOK], await self.left_by(client))
+
+    async def test_closed_before_it_is_seen(self) -> None:
+        """A client that closes leaves alone what has another subscriber by then."""
+        client = await self.connect()
+        made = await self.subscribe(client)
+        await self.operations.subscriptions.update(
+            self.queue("q"), made["subscription_id"], {"subscriber": WEBHOOK}
+        )
+        self.assertEqual([WEBHOOK], await self.left_by(client))
 
     async def test_purged(self) -> None:
         """A purge of subscriptions, and a removal of the queue, end the pushes."""
