@@ -42,10 +42,13 @@ class LateFactory(ServerFactory[Any]):
     def __init__(self, make: Callable[[], Connections]) -> None:
         self._make = make
         self._made: Connections | None = None
+        self._is_stopped = False
 
     def buildProtocol(self, addr: IAddress | None) -> IProtocol | None:
-        """A connection."""
+        """A connection; none when the service stops and nobody was there before."""
         if self._made is None:
+            if self._is_stopped:
+                return None
             self._made = self._make()
         built: IProtocol | None = self._made.buildProtocol(addr)
         return built
@@ -60,5 +63,6 @@ class LateFactory(ServerFactory[Any]):
 
     def stopFactory(self) -> None:
         """The service stops: let everybody go."""
+        self._is_stopped = True
         if self._made is not None:
             self._made.stopFactory()

@@ -66,6 +66,12 @@ class LateFactoryTests(SynchronousTestCase):
         self.late.stopFactory()
         self.assertTrue(self.made[0].is_stopped)
 
+    def test_too_late(self) -> None:
+        """Who comes first when the service stops already is not let in."""
+        self.late.stopFactory()
+        self.assertIsNone(self.late.buildProtocol(None))
+        self.assertEqual([], self.made)
+
     def test_choice(self) -> None:
         """Clients that choose a protocol while they set up TLS are told one."""
         self.assertTrue(verifyObject(IProtocolNegotiationFactory, self.late))
