@@ -84,7 +84,10 @@ class MongoDBManagementStore(Service):
         return self._calls.repeat(_ping)
 
     def sweep(self, now: int) -> Deferred[bool]:
-        """See :class:`~mqsvc.storage.interfaces.IStore`; at most 500 at a time."""
+        """See :class:`~mqsvc.storage.interfaces.IStore`.
+
+        At most :data:`~.sweeping.MAX_SWEPT` of a lease, and as many expired ones.
+        """
         return self._calls.repeat(_sweep, now)
 
     def create(

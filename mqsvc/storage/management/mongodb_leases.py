@@ -1,8 +1,6 @@
 """Operations on leases in MongoDB, and on what is left of those that ended.
 
-A lease whose end is :data:`ENDED` is not renewed any more: first nobody can renew it,
-then its subscriptions are deleted in pieces, and at last the lease itself. If the
-process dies in between, the next sweep goes on from there.
+If the process dies within a sweep, the next one goes on from there.
 """
 
 from __future__ import annotations
@@ -11,13 +9,10 @@ from pymongo import DeleteOne
 from txmongo.filter import ASCENDING, hint
 
 from mqsvc.storage.interfaces import LEFT_ALONE
+from mqsvc.storage.management import sweeping
 from mqsvc.storage.management.mongodb_calls import Database
 from mqsvc.storage.management.mongodb_schema import BY_LEASE, LEASES, SUBSCRIPTIONS
-
-ENDED = 0
-
-MAX_SWEPT = 500
-"""Subscriptions that one sweep removes at most."""
+from mqsvc.storage.management.sweeping import ENDED
 
 _BY_LEASE = hint(ASCENDING(BY_LEASE))
 
@@ -63,10 +58,10 @@ async def sweep(database: Database, now: int) -> bool:
 async def _delete_some(database: Database, lease: str) -> bool:
     """Delete subscriptions of a lease; true when there may be more."""
     found = await database[SUBSCRIPTIONS].find(
-        {"lease": lease}, projection=["_id"], sort=_BY_LEASE, limit=MAX_SWEPT
+        {"lease": lease}, projection=["_id"], sort=_BY_LEASE, limit=sweeping.MAX_SWEPT
     )
     if found:
         # One that got another subscriber since it was read is no longer of it.
         deletions = [DeleteOne({"_id": each["_id"], "lease": lease}) for each in found]
         await database[SUBSCRIPTIONS].bulk_write(deletions, ordered=False)
-    return len(found) == MAX_SWEPT
+    return len(found) == sweeping.MAX_SWEPT

@@ -27,6 +27,7 @@ from mqsvc.messaging.errors import (
     SubscriptionDoesNotExist,
 )
 from mqsvc.messaging.model import Destination, Subscription
+from mqsvc.storage.management import sweeping
 from mqsvc.storage.management.json_text import from_text, to_text
 from mqsvc.storage.management.mongodb_calls import Database
 from mqsvc.storage.management.mongodb_leases import held_leases
@@ -40,9 +41,6 @@ from mqsvc.storage.management.mongodb_schema import (
 
 _BY_ID = hint(ASCENDING(BY_ID))
 _BY_SUBSCRIBER = hint(ASCENDING(BY_SUBSCRIBER))
-
-MAX_SWEPT = 500
-"""Subscriptions that one sweep removes at most."""
 
 MAX_ATTEMPTS = 10
 """How often an operation is begun that others keep getting in the way of."""
@@ -165,12 +163,12 @@ async def unsubscribe_all(database: Database, destination: Destination) -> None:
 async def sweep(database: Database, now: int) -> bool:
     """Delete a bounded number of expired documents; true when there may be more."""
     documents = await database[SUBSCRIPTIONS].find(
-        {"expires": {"$lte": now}}, projection=["revision"], limit=MAX_SWEPT
+        {"expires": {"$lte": now}}, projection=["revision"], limit=sweeping.MAX_SWEPT
     )
     if documents:
         deletions = [DeleteOne(_unchanged(document)) for document in documents]
         await database[SUBSCRIPTIONS].bulk_write(deletions, ordered=False)
-    return len(documents) == MAX_SWEPT
+    return len(documents) == sweeping.MAX_SWEPT
 
 
 async def _era_for(database: Database, destination: Destination) -> ObjectId:

@@ -106,7 +106,10 @@ class SQLManagementStore(Service):
         return self._transactions.read(_touch)
 
     def sweep(self, now: int) -> Deferred[bool]:
-        """See :class:`~mqsvc.storage.interfaces.IStore`; at most 500 at a time."""
+        """See :class:`~mqsvc.storage.interfaces.IStore`.
+
+        At most :data:`~.sweeping.MAX_SWEPT` of a lease, and as many expired ones.
+        """
         return self._transactions.write(_sweep, now)
 
     def create(

@@ -1,8 +1,4 @@
-"""Statements on leases, and on what is left of those that ended.
-
-A lease whose end is :data:`ENDED` is not renewed any more: first nobody can renew it,
-then its subscriptions are deleted in pieces, and at last the lease itself.
-"""
+"""Statements on leases, and on what is left of those that ended."""
 
 from __future__ import annotations
 
@@ -16,12 +12,9 @@ from sqlalchemy import (
 )
 
 from mqsvc.storage.interfaces import LEFT_ALONE
+from mqsvc.storage.management import sweeping
 from mqsvc.storage.management.sql_schema import leases, subscriptions
-
-ENDED = 0
-
-MAX_SWEPT = 500
-"""Subscriptions that one sweep removes at most."""
+from mqsvc.storage.management.sweeping import ENDED
 
 
 def begin(connection: Connection, lease: str, until: int) -> None:
@@ -69,10 +62,10 @@ def _delete_some(connection: Connection, lease: str) -> bool:
     """Delete subscriptions of a lease; true when there may be more."""
     of_lease = subscriptions.c.lease == lease
     columns = list(subscriptions.primary_key)
-    query = select(*columns).where(of_lease).limit(MAX_SWEPT)
+    query = select(*columns).where(of_lease).limit(sweeping.MAX_SWEPT)
     keys = [tuple(row) for row in connection.execute(query)]
     if keys:
         # One that got another subscriber since it was read is no longer of it.
         condition = tuple_(*columns).in_(keys) & of_lease
         connection.execute(subscriptions.delete().where(condition))
-    return len(keys) == MAX_SWEPT
+    return len(keys) == sweeping.MAX_SWEPT

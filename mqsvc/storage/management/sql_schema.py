@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from sqlalchemy import (
     BigInteger,
     Boolean,
@@ -13,6 +16,7 @@ from sqlalchemy import (
     Table,
     UniqueConstraint,
     and_,
+    bindparam,
 )
 
 from mqsvc.messaging.model import Destination
@@ -112,6 +116,14 @@ def key_of(destination: Destination) -> dict[str, str]:
 
 def belongs_to(table: Table, destination: Destination) -> ColumnElement[bool]:
     """The condition that a row is of a destination."""
-    return and_(
-        *(table.c[column] == value for column, value in key_of(destination).items())
-    )
+    return _matches(table, key_of(destination))
+
+
+def belongs_to_bound(table: Table) -> ColumnElement[bool]:
+    """The same of the destination whose :func:`key_of` a query is run with."""
+    key = [column.name for column in destinations.primary_key]
+    return _matches(table, {name: bindparam(name) for name in key})
+
+
+def _matches(table: Table, values: Mapping[str, Any]) -> ColumnElement[bool]:
+    return and_(*(table.c[column] == value for column, value in values.items()))

@@ -24,15 +24,15 @@ from sqlalchemy import (
 
 from mqsvc.messaging.errors import Conflict, SubscriptionDoesNotExist
 from mqsvc.messaging.model import Destination, Kind, Subscription
+from mqsvc.storage.management import sweeping
 from mqsvc.storage.management.json_text import from_text, to_text
 from mqsvc.storage.management.sql_leases import is_held
-from mqsvc.storage.management.sql_schema import belongs_to, key_of, subscriptions
-
-DESTINATION = ("project", "kind", "name")
-"""The columns that name a destination."""
-
-MAX_SWEPT = 500
-"""Subscriptions that one sweep removes at most."""
+from mqsvc.storage.management.sql_schema import (
+    belongs_to,
+    belongs_to_bound,
+    key_of,
+    subscriptions,
+)
 
 
 def subscribe(
@@ -133,13 +133,13 @@ def sweep(connection: Connection, now: int) -> bool:
     """Delete a bounded number of expired rows; true when there may be more."""
     expired = subscriptions.c.expires <= now
     columns = list(subscriptions.primary_key)
-    query = select(*columns).where(expired).limit(MAX_SWEPT)
+    query = select(*columns).where(expired).limit(sweeping.MAX_SWEPT)
     keys = [tuple(row) for row in connection.execute(query)]
     if keys:
         # Still expired: one may have been renewed since it was read.
         condition = tuple_(*columns).in_(keys) & expired
         connection.execute(subscriptions.delete().where(condition))
-    return len(keys) == MAX_SWEPT
+    return len(keys) == sweeping.MAX_SWEPT
 
 
 def _is_live(now: int | BindParameter[int]) -> ColumnElement[bool]:
@@ -149,7 +149,7 @@ def _is_live(now: int | BindParameter[int]) -> ColumnElement[bool]:
 def _live(condition: ColumnElement[bool]) -> Select[Any]:
     """A query of live subscriptions of a destination, to be run with values."""
     return select(subscriptions).where(
-        *(subscriptions.c[name] == bindparam(name) for name in DESTINATION),
+        belongs_to_bound(subscriptions),
         _is_live(bindparam("now")),
         condition,
     )
