@@ -46,6 +46,9 @@ BACKLOG = 1024
 
 DRAIN_STEP_SECONDS = 0.05
 
+SERVES = {"http": "HTTP", "websocket": "WebSocket"}
+"""The protocol that is spoken at the endpoint of each option, for people."""
+
 _LOOPBACK_INTERFACE = re.compile(r"interface=(127\.|localhost\b|\\?:\\?:1\b)")
 
 log = Logger()
@@ -132,6 +135,7 @@ class Listener(Service):
     :param clock: bounds the wait for them when stopping.
     :param stays_here: whether other machines must not be able to connect.
     :param is_needed: whether the process cannot start without it.
+    :param option: that names the endpoint.
     :ivar serves: the protocol, for people.
     """
 
@@ -145,9 +149,10 @@ class Listener(Service):
         *,
         stays_here: bool,
         is_needed: bool = True,
-        serves: str = "HTTP",
+        option: str = "http",
     ) -> None:
-        self.serves = serves
+        self.option = option
+        self.serves = SERVES[option]
         self._is_needed = is_needed
         self._was_tried = False
         self._description = description

@@ -244,12 +244,13 @@ def _own_port(
 ) -> Listener:
     """What takes connections for nothing but WebSocket."""
     description = settings.websocket_endpoint
-    endpoint = means.endpoint(reactor, "websocket", description)
+    option = "websocket"
+    endpoint = means.endpoint(reactor, option, description)
     return Listener(
         *(description, endpoint, websocket, websocket.in_flight, clock),
         stays_here=_stays_here(settings),
         is_needed=settings.needs_websocket_port,
-        serves="WebSocket",
+        option=option,
     )
 
 

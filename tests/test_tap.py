@@ -399,13 +399,15 @@ class RootTests(RootTestCase):
 
     def test_unused(self) -> None:
         """What is not used takes no memory: drivers, and Autobahn until it is asked."""
-        settings = self.settings(f"websocket=unix:{self.mktemp()}")
+        # Nothing is bound: the service is only made.
+        endpoints = ["--http", "tcp:0", "--websocket", "tcp:0"]
+        words = ["--data-dir", self.mktemp(), *endpoints]
         script = f"""
 import sys
 from twisted.internet import reactor
 from mqsvc.tap import Options, make_root
 options = Options()
-options.parseOptions(["--data-dir", {self.data_dir!r}, "--http", {settings.http!r}])
+options.parseOptions({words!r})
 make_root(options.settings, reactor)
 print(*sorted(sys.modules.keys() & set({UNUSED})))
 """
@@ -415,6 +417,7 @@ print(*sorted(sys.modules.keys() & set({UNUSED})))
             check=True,
             capture_output=True,
             text=True,
+            timeout=60,
         )
         self.assertEqual("", printed.stdout.strip())
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
-from typing import Any, ClassVar
+from typing import Any
 
 from twisted.internet.endpoints import TCP4ServerEndpoint
 from twisted.internet.interfaces import IReactorTime, IStreamServerEndpoint
@@ -42,12 +42,7 @@ class _Workers(Factory):
 
 
 class BoundSocket(Listener):
-    """One endpoint, bound for others: it takes no connections itself.
-
-    :param option: that names the endpoint.
-    """
-
-    SERVES: ClassVar = {"http": "HTTP", "websocket": "WebSocket"}
+    """One endpoint, bound for others: it takes no connections itself."""
 
     def __init__(
         self,
@@ -65,9 +60,8 @@ class BoundSocket(Listener):
             *(description, endpoint, _Workers(), lambda: 0, clock),
             stays_here=stays_here,
             is_needed=is_needed,
-            serves=self.SERVES[option],
+            option=option,
         )
-        self.option = option
 
     def privilegedStartService(self) -> None:
         """Bind, while the process may still bind low ports.
