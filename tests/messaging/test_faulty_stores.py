@@ -60,6 +60,9 @@ CALLS: dict[str, Call] = {
     "subscriptions.restore": lambda o, d: o.subscriptions.restore(
         Subscription(ID, d, "http://example.net/", 9**9, 0, {})
     ),
+    "subscriptions.leave": lambda o, d: o.subscriptions.leave(
+        Subscription(ID, d, "http://example.net/", 9**9, 0, {})
+    ),
     "health.ping": lambda o, d: o.health.ping(),
 }
 """Every operation that needs a store, with arguments that are fine."""
