@@ -51,21 +51,20 @@ def sweep(connection: Connection, now: int) -> bool:
     lease = connection.scalar(over.limit(1).with_for_update())
     if lease is None:
         return False
-    if _delete_some(connection, lease):
+    if delete_some(connection, subscriptions.c.lease == lease):
         end(connection, lease)
     else:
         connection.execute(leases.delete().where(leases.c.id == lease))
     return True
 
 
-def _delete_some(connection: Connection, lease: str) -> bool:
-    """Delete subscriptions of a lease; true when there may be more."""
-    of_lease = subscriptions.c.lease == lease
+def delete_some(connection: Connection, condition: ColumnElement[bool]) -> bool:
+    """Delete a bounded number of subscriptions; true when there may be more."""
     columns = list(subscriptions.primary_key)
-    query = select(*columns).where(of_lease).limit(sweeping.MAX_SWEPT)
+    query = select(*columns).where(condition).limit(sweeping.MAX_SWEPT)
     keys = [tuple(row) for row in connection.execute(query)]
     if keys:
-        # One that got another subscriber since it was read is no longer of it.
-        condition = tuple_(*columns).in_(keys) & of_lease
-        connection.execute(subscriptions.delete().where(condition))
+        # One that was renewed, or got another subscriber, meanwhile is left alone.
+        still = tuple_(*columns).in_(keys) & condition
+        connection.execute(subscriptions.delete().where(still))
     return len(keys) == sweeping.MAX_SWEPT

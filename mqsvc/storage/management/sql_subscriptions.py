@@ -19,14 +19,12 @@ from sqlalchemy import (
     and_,
     bindparam,
     select,
-    tuple_,
 )
 
 from mqsvc.messaging.errors import Conflict, SubscriptionDoesNotExist
 from mqsvc.messaging.model import Destination, Kind, Subscription
-from mqsvc.storage.management import sweeping
 from mqsvc.storage.management.json_text import from_text, to_text
-from mqsvc.storage.management.sql_leases import is_held
+from mqsvc.storage.management.sql_leases import delete_some, is_held
 from mqsvc.storage.management.sql_schema import (
     belongs_to,
     belongs_to_bound,
@@ -131,15 +129,7 @@ def unsubscribe_all(connection: Connection, destination: Destination) -> None:
 
 def sweep(connection: Connection, now: int) -> bool:
     """Delete a bounded number of expired rows; true when there may be more."""
-    expired = subscriptions.c.expires <= now
-    columns = list(subscriptions.primary_key)
-    query = select(*columns).where(expired).limit(sweeping.MAX_SWEPT)
-    keys = [tuple(row) for row in connection.execute(query)]
-    if keys:
-        # Still expired: one may have been renewed since it was read.
-        condition = tuple_(*columns).in_(keys) & expired
-        connection.execute(subscriptions.delete().where(condition))
-    return len(keys) == sweeping.MAX_SWEPT
+    return delete_some(connection, subscriptions.c.expires <= now)
 
 
 def _is_live(now: int | BindParameter[int]) -> ColumnElement[bool]:
