@@ -18,6 +18,7 @@ from mqsvc.workers.lifeline import Lifeline
 from mqsvc.workers.lines import observer
 from mqsvc.workers.log_pipe import LogPipe
 from mqsvc.workers.means import InheritedMeans
+from mqsvc.workers.processors import stay_on_own_processor
 
 STDIN, STDOUT = 0, 1
 
@@ -32,6 +33,8 @@ def main() -> int:
         sys.stdout.write(f"{error}\n")
         return 1
     if sys.argv[1:] != [CHECK]:
+        # Before there are threads, which would stay where they are.
+        stay_on_own_processor(assignment.place.number, assignment.place.count)
         _run(root)
     return 0
 

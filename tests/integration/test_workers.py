@@ -122,6 +122,15 @@ class ServingTests(SynchronousTestCase):
         # Even, but for what a busy machine does to the moment of patience.
         self.assertGreaterEqual(min(shares), 5, shares)
 
+    def test_processors(self) -> None:
+        """Workers have a processor each where there are as many, and else all."""
+        usable = os.sched_getaffinity(0)
+        expected = [usable] * WORKERS
+        if len(usable) == WORKERS:
+            expected = [{processor} for processor in usable]
+        found = [os.sched_getaffinity(worker) for worker in self.workers]
+        self.assertCountEqual(expected, found)
+
     def test_waiting(self) -> None:
         """Who waits in one worker is answered with what is posted in another."""
         for path, method, body, found in (
