@@ -22,7 +22,7 @@ from mqsvc.storage.management.sql_schema import (
 )
 from mqsvc.storage.management.sql_servers import take_schema_turn
 from tests.live import free_port
-from tests.on_servers.test_management_postgresql import (
+from tests.on_servers.management_corners import (
     PROCESSES,
     FrozenTests,
     NULTests,

@@ -43,7 +43,7 @@ from mqsvc.storage.mongodb_connections import (
 )
 from mqsvc.storage.mongodb_uri import read_uri
 from tests.live import free_port
-from tests.on_servers.test_management_postgresql import (
+from tests.on_servers.management_corners import (
     PROCESSES,
     NULTests,
     OutageTests,
