@@ -1,4 +1,4 @@
-"""Posts and claims that the embedded store does together, beside the same one by one.
+"""Posts, claims and deletes done together by the embedded store, and one by one.
 
 Without threads: each way has a file of its own, which the other one's is compared with.
 """
@@ -14,7 +14,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from mqsvc.messaging.model import Claimed, DeadLetterRule, Destination, Kind, NewMessage
 from mqsvc.storage.messages.sqlite import prepare
-from mqsvc.storage.messages.sqlite_jobs import Wanted, claim
+from mqsvc.storage.messages.sqlite_jobs import Deletion, Wanted, claim, delete
 from mqsvc.storage.messages.sqlite_posting import Post, post
 from mqsvc.storage.sqlite import Joint, connect
 from tests.storage.contract import ORDERS, RETURNS, START
@@ -94,11 +94,26 @@ class JointTests(SynchronousTestCase):
             ],
         )
 
+    def delete(
+        self, now: int, *deletions: tuple[Destination, Claimed, list[str]]
+    ) -> list[str]:
+        """Delete from destinations what claims hold, under claims; how each went."""
+        refusals = self.way(
+            self.connection,
+            delete,
+            [
+                Deletion(place, [each.id for each in lent.claim.messages], now, under)
+                for place, lent, under in deletions
+                if lent.claim is not None
+            ],
+        )
+        return [type(each).__name__ for each in refusals]
+
     def play(self, way: Way) -> list[Any]:
         """What is answered in such a history, and what is left of it in the file."""
         self.begin(way)
         alice, bob = "alice", "bob"
-        answers = [
+        answers: list[list[Any]] = [
             self.post(
                 START,
                 *((alice, [(ORDERS, 3)]), (bob, [(ORDERS, 1)])),
@@ -114,6 +129,15 @@ class JointTests(SynchronousTestCase):
             ),
             self.post(LATER, (bob, [(RETURNS, 1)]), (alice, [(RETURNS, 1)])),
         ]
+        *_, last, _ = answers
+        answers.append(
+            self.delete(
+                LATER,
+                *((ORDERS, last[0], [last[0].claim.id]), (ORDERS, last[2], [])),
+                *((ORDERS, last[2], ["claim of nobody"]), (ORDERS, last[3], ["x"])),
+                *((RETURNS, last[3], [last[3].claim.id]), (RETURNS, last[3], [])),
+            )
+        )
         return [*answers, *map(self.rows, ("destinations", "messages", "claims"))]
 
     def rows(self, table: str) -> list[tuple[Any, ...]]:
@@ -125,8 +149,10 @@ class JointTests(SynchronousTestCase):
         self.assertEqual(self.play(one_by_one), self.play(together))
 
     def test_everything_comes_about(self) -> None:
-        """Of messages whose claims are over some are moved and others handed out."""
-        _, _, claims, *_ = self.play(together)
+        """Messages are moved, handed out and deleted, and some deletes are refused."""
+        _, _, claims, _, deletes, *_ = self.play(together)
         self.assertEqual([0, 1, 1, 0, 0, 0, 0], [each.dead_lettered for each in claims])
         lent = [each.claim and len(each.claim.messages) for each in claims]
         self.assertEqual([1, None, 3, 2, 3, 17, None], lent)
+        done, *forbidden = "NoneType", "MessageIsClaimed", "MessageNotClaimed"
+        self.assertEqual([done, *forbidden, done, done, done], deletes)

@@ -12,6 +12,7 @@ from threading import Event
 from typing import Any
 
 from hypothesis.stateful import run_state_machine_as_test
+from msgspec.structs import replace
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.interfaces import IReactorFromThreads
@@ -28,15 +29,16 @@ from mqsvc.messaging.model import (
     Selection,
 )
 from mqsvc.storage.errors import SchemaTooNew, StoreOpenError
-from mqsvc.storage.messages import sqlite_jobs, sqlite_statements
+from mqsvc.storage.messages import sqlite_statements
 from mqsvc.storage.messages.sqlite import (
     SQLiteMessageStore,
     open_sqlite_messages,
     prepare,
 )
+from mqsvc.storage.messages.sqlite_listing import page
 from mqsvc.storage.messages.sqlite_posting import Post, post
 from mqsvc.storage.messages.sqlite_schema import MIGRATIONS
-from mqsvc.storage.sqlite import Reader, Writer, connect, migrate
+from mqsvc.storage.sqlite import Job, Reader, Result, Writer, connect, migrate
 from tests.storage.contract import ORDERS, RETURNS, START, make_store_tests
 from tests.storage.inline import InlineWorker
 from tests.storage.state_machine import PROFILE, machine_for
@@ -70,12 +72,32 @@ def open_store(testcase: TestCase, path: str | None = None) -> SQLiteMessageStor
     return open_sqlite_messages(path or testcase.mktemp(), IReactorFromThreads(reactor))
 
 
+class CheckingWorker(InlineWorker):
+    """Looks after each job whether each claimed message can be found by its claim."""
+
+    def _transact(self, job: Job[Result]) -> Result:
+        result = super()._transact(job)
+        assert self._connection is not None
+        lost = self._connection.execute(LOST).fetchall()
+        if lost:
+            raise AssertionError(f"claimed, but by no claim of that end: {lost}")
+        return result
+
+
+LOST = """
+    SELECT * FROM messages WHERE state = 2 AND NOT EXISTS (
+        SELECT 1 FROM claims WHERE claims.id = messages.claim
+        AND claims.destination = messages.destination
+        AND claims.expires = messages.ready_at)
+"""
+
+
 def open_inline(path: str) -> SQLiteMessageStore:
     """A store without threads, whose Deferreds have fired when they are returned."""
     prepare(path)
     # Random as hypothesis seeds it, so that a failure can be repeated.
     return SQLiteMessageStore(
-        InlineWorker(path), InlineWorker(path), random.getrandbits
+        CheckingWorker(path), CheckingWorker(path), random.getrandbits
     )
 
 
@@ -104,7 +126,7 @@ class FileTests(TestCase):
         connection.close()
         with self.assertRaises(SchemaTooNew) as caught:
             open_store(self, self.path)
-        for fact in (self.path, "version 99", "up to 2", "newer mqsvc"):
+        for fact in (self.path, "version 99", "up to 3", "newer mqsvc"):
             self.assertIn(fact, str(caught.exception))
 
     def test_no_database(self) -> None:
@@ -311,6 +333,34 @@ class GroupTests(TestCase):
         self.assertEqual([m.body for m in second.claim.messages], [b"fresh"])
         self.assertEqual((await self.store.stats(RETURNS, START)).free, 1)
 
+    async def test_joined_deletes(self) -> None:
+        """Deletes that wait together are counted once, and each has its outcome."""
+        ids = [id for number in range(5) for id in await self.post(b"%d" % number)]
+        lent = (await self.store.claim(ORDERS, 60, 60, 2, START)).claim
+        assert lent is not None
+        elsewhere = await self.post_elsewhere(b"elsewhere")
+        go_on = await self.hold()
+        watch = self.watch()
+        refused = self.store.delete(ORDERS, [ids[2], ids[0]], START, [])
+        deletes = [
+            self.store.delete(ORDERS, [ids[0]], START, [lent.id]),
+            self.store.delete(ORDERS, [ids[3]], START, []),
+            self.store.delete(ORDERS, [ids[3], ids[4]], START),
+            self.store.delete(RETURNS, elsewhere, START),
+        ]
+        go_on.set()
+        with self.assertRaises(MessageIsClaimed):
+            await refused
+        await watch
+        await gatherResults(deletes)
+        self.assertEqual(self.statements.count("COMMIT"), 1)
+        self.assertEqual(self.ran("SAVEPOINT"), 0)
+        self.assertEqual(self.ran("UPDATE destinations"), 2)
+        self.assertEqual(await self.bodies(), [b"1", b"2"])
+        stats = await self.store.stats(ORDERS, START)
+        self.assertEqual((stats.claimed, stats.free), (1, 1))
+        self.assertEqual((await self.store.stats(RETURNS, START)).total, 0)
+
     async def test_refusal_is_its_own(self) -> None:
         """A job that is refused fails alone in its group."""
         ids = await self.post(b"claimed")
@@ -494,7 +544,7 @@ class PlanTests(SynchronousTestCase):
         """The statements of every operation are among those looked at."""
         names = {name for name, _ in statements()}
         self.assertLessEqual(
-            {"PAGE", "BY_ID", "CLAIM_ROW", "RENEW_ROWS", "STATS", "SWEEP_DUE"},
+            {"PAGE", "BY_ID", "CLAIM_ROW", "RENEW_ROW", "STATS", "SWEEP_DELAYED"},
             names,
         )
 
@@ -513,9 +563,11 @@ class PlanTests(SynchronousTestCase):
             *(sql.FIND_END, sql.MOVE_END),
             *(sql.insert_messages(1), sql.insert_messages(16)),
             *(sql.FIND_DUE, sql.PAGE[sql.NONE, sql.NONE], sql.COUNT_DOWN),
-            *(sql.INSERT_CLAIM, sql.CLAIM_ROW, sql.EXTEND_ROWS),
+            *(sql.INSERT_CLAIM, sql.CLAIM_ROW, sql.EXTEND_ROW),
+            *(sql.FIND_CLAIM, sql.ROWS_OF_CLAIM, sql.RENEW_ROW, sql.RELEASE_ROW),
             *(sql.FIND_DESTINATION, sql.HELD, sql.BY_ID, sql.DELETE_ROW),
             *(sql.PLACES[sql.NONE, sql.NONE], sql.BY_ROW),
+            *(sql.RUNS_BEHIND[sql.NONE, sql.NONE], sql.RUNS_BEHIND[sql.ALL, sql.ALL]),
         ]
         for statement in common:
             self.assertEqual(set(), self.temporary_tables(statement), statement)
@@ -542,7 +594,7 @@ class PlanTests(SynchronousTestCase):
         """The statements that a list runs."""
         statements: list[str] = []
         self.connection.set_trace_callback(statements.append)
-        sqlite_jobs.page(self.connection, ORDERS, selection, START)
+        page(self.connection, ORDERS, selection, START)
         self.connection.set_trace_callback(None)
         return statements
 
@@ -610,11 +662,13 @@ class CostTests(SynchronousTestCase):
         store = self.backlog(size)
         everything = Selection(10, include_claimed=True, include_delayed=True)
         others = Selection(10, hide_client="alice")
+        all_others = replace(everything, hide_client="alice")
         mixed = self.mixed(store, size)
         first, *_, last = self.successResultOf(
             store.page(ORDERS, Selection(size), START)
         )
-        lent = self.successResultOf(store.claim(ORDERS, 60, 60, 10, START)).claim
+        # It ends in the same moment as that of the backlog.
+        lent = self.successResultOf(store.claim(ORDERS, 600, 60, 10, START)).claim
         assert lent is not None
         stored = self.successResultOf(store.stored(ORDERS, 10, None, START))
         operations: dict[str, Callable[[], Deferred[Any]]] = {
@@ -624,13 +678,14 @@ class CostTests(SynchronousTestCase):
             "page of all": lambda: store.page(ORDERS, everything, START),
             "page after": lambda: store.page(ORDERS, Selection(10, first.id), START),
             "page of others": lambda: store.page(ORDERS, others, START),
+            "page of all others": lambda: store.page(ORDERS, all_others, START),
             "page between": lambda: store.page(mixed, others, START),
             "get": lambda: store.get(ORDERS, [first.id, last.id], START),
             "stored": lambda: store.stored(ORDERS, 10, None, START),
             "stored after": lambda: store.stored(ORDERS, 10, first.id, START),
             "restore": lambda: store.restore(ORDERS, stored, START),
             "get_claim": lambda: store.get_claim(ORDERS, lent.id, START),
-            "renew": lambda: store.renew(ORDERS, lent.id, 60, 60, START),
+            "renew": lambda: store.renew(ORDERS, lent.id, 600, 60, START),
             "release": lambda: store.release(ORDERS, lent.id, START, undelivered=True),
             "stats": lambda: store.stats(ORDERS, START),
             "next_ready": lambda: store.next_ready(ORDERS, START),

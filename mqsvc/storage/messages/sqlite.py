@@ -14,6 +14,7 @@ from twisted.internet.interfaces import IReactorFromThreads
 from zope.interface import implementer
 
 from mqsvc.entropy import random_bits
+from mqsvc.messaging.errors import MessagingError
 from mqsvc.messaging.model import (
     Claim,
     Claimed,
@@ -29,6 +30,7 @@ from mqsvc.messaging.model import (
 from mqsvc.storage.ids import RANDOM_BITS, RandomBits, format_id
 from mqsvc.storage.interfaces import IMessageStore
 from mqsvc.storage.messages import sqlite_jobs as jobs
+from mqsvc.storage.messages.sqlite_listing import page
 from mqsvc.storage.messages.sqlite_posting import Post, post
 from mqsvc.storage.messages.sqlite_schema import MIGRATIONS
 from mqsvc.storage.messages.sqlite_sweep import sweep
@@ -55,6 +57,11 @@ def open_sqlite_messages(
     prepare(path)
     writer = Writer(path, reactor, SharedTurn(path) if shared else Turn())
     return SQLiteMessageStore(writer, Reader(path, reactor), random_bits)
+
+
+def _acknowledge(refusal: MessagingError | None) -> None:
+    if refusal is not None:
+        raise refusal
 
 
 @implementer(IMessageStore)
@@ -117,7 +124,7 @@ class SQLiteMessageStore(Service):
     ) -> Deferred[list[Message]]:
         """One page."""
         return self._reader.run(
-            lambda connection: jobs.page(connection, destination, selection, now)
+            lambda connection: page(connection, destination, selection, now)
         )
 
     def get(
@@ -136,11 +143,8 @@ class SQLiteMessageStore(Service):
         claim_ids: Collection[str] | None = None,
     ) -> Deferred[None]:
         """Delete messages by id."""
-        return self._writer.run(
-            lambda connection: jobs.delete(
-                connection, destination, message_ids, now, claim_ids
-            )
-        )
+        deletion = jobs.Deletion(destination, message_ids, now, claim_ids)
+        return self._writer.join(jobs.delete, deletion).addCallback(_acknowledge)
 
     def pop(
         self, destination: Destination, limit: int, now: int

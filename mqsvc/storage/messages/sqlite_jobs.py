@@ -7,8 +7,9 @@ Plain synchronous functions of a connection: one for each method of
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Collection, Iterable, Sequence
-from itertools import groupby, islice
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from itertools import compress, groupby, islice
 from operator import attrgetter
 from typing import Any
 
@@ -18,6 +19,7 @@ from mqsvc.messaging.errors import (
     ClaimDoesNotExist,
     MessageIsClaimed,
     MessageNotClaimed,
+    MessagingError,
 )
 from mqsvc.messaging.model import (
     Claim,
@@ -25,7 +27,6 @@ from mqsvc.messaging.model import (
     DeadLetterRule,
     Destination,
     Message,
-    Selection,
     Stats,
 )
 from mqsvc.storage.ids import (
@@ -37,10 +38,8 @@ from mqsvc.storage.ids import (
 from mqsvc.storage.messages import sqlite_statements as sql
 from mqsvc.storage.messages.sqlite_posting import find_end
 from mqsvc.storage.messages.sqlite_rows import (
-    CLIENT,
     Held,
     Row,
-    client_number,
     fetch,
     find,
     find_due,
@@ -48,77 +47,6 @@ from mqsvc.storage.messages.sqlite_rows import (
     to_messages,
 )
 from mqsvc.storage.messages.sqlite_schema import CLAIMED
-
-MAX_PIECE = 1000
-"""Messages that a search for those of other clients looks at in one step."""
-
-FAR = 2**62
-"""A moment by which every delay and every claim is over."""
-
-
-def page(
-    connection: sqlite3.Connection,
-    destination: Destination,
-    selection: Selection,
-    now: int,
-) -> list[Message]:
-    """One page of a selection."""
-    with_delayed, with_claimed = selection.include_delayed, selection.include_claimed
-    moments = (FAR if with_delayed else now, FAR if with_claimed else now)
-    found = find_due(connection, destination, *moments)
-    after = (0, 0) if selection.after is None else parse_id(selection.after)
-    if found is None or after is None:
-        return []
-    rowid, delayed, claimed = found
-    parts = (
-        delayed and (sql.ALL if with_delayed else sql.DUE),
-        claimed and (sql.ALL if with_claimed else sql.DUE),
-    )
-    at = {
-        "destination": rowid,
-        "after": after[0],
-        "now": now,
-        "limit": selection.limit,
-    }
-    if selection.hide_client is None:
-        return to_messages(connection.execute(sql.PAGE[parts], at))
-    client = client_number(selection.hide_client)
-    rows = connection.execute(sql.PAGE[parts], at).fetchall()
-    foreign = [row for row in rows if row[CLIENT] != client]
-    if len(foreign) < len(rows) == selection.limit:
-        places = _foreign(connection, parts, at, client)[: selection.limit]
-        foreign = [
-            connection.execute(sql.BY_ROW, (place,)).fetchone() for place in places
-        ]
-    return to_messages(foreign)
-
-
-def _foreign(
-    connection: sqlite3.Connection,
-    parts: tuple[int, int],
-    at: dict[str, int],
-    client: int,
-) -> list[int]:
-    """Row ids of a page without one client's messages, and maybe some more."""
-    found: list[int] = []
-    wanted, piece = at["limit"], at["limit"]
-    while len(found) < wanted:
-        at = {**at, "limit": piece}
-        seen = connection.execute(sql.PLACES[parts], at).fetchall()
-        found += [row for row, _, _, poster in seen if poster != client]
-        if len(seen) < piece:
-            break
-        _, position, run, poster = seen[-1]
-        if poster == client:
-            parameters = {**at, "run": run}
-            (run,) = connection.execute(sql.NEXT_RUN[parts], parameters).fetchone()
-            if run is None:
-                break
-            position = run - 1
-        at = {**at, "after": position}
-        # Where runs are short there is little to leap over, and much to look at.
-        piece = min(2 * piece, MAX_PIECE)
-    return found
 
 
 def _places(message_ids: Sequence[str]) -> Iterable[tuple[int, int]]:
@@ -141,38 +69,66 @@ def get(
     ]
 
 
+@frozen
+class Deletion:
+    """What one call deletes, and under which claims it may."""
+
+    destination: Destination
+    message_ids: Sequence[str]
+    now: int
+    claim_ids: Collection[str] | None
+
+
 def delete(
+    connection: sqlite3.Connection, deletions: Sequence[Deletion]
+) -> list[MessagingError | None]:
+    """Delete messages by id; of each deletion why it was not allowed, if it was not.
+
+    One that is refused changes nothing, and so does not fail the others.
+    """
+    removed: defaultdict[int, list[Held]] = defaultdict(list)
+    refusals = [_delete(connection, each, removed) for each in deletions]
+    for rowid, rows in removed.items():
+        _count_off(connection, rowid, rows)
+    return refusals
+
+
+def _delete(
     connection: sqlite3.Connection,
-    destination: Destination,
-    message_ids: Sequence[str],
-    now: int,
-    claim_ids: Collection[str] | None,
-) -> None:
-    """Delete messages by id, where ``claim_ids`` allow it."""
-    name = name_of(destination)
+    deletion: Deletion,
+    removed: defaultdict[int, list[Held]],
+) -> MessagingError | None:
+    """Delete, and add the rows to those of their destination."""
+    name, now = name_of(deletion.destination), deletion.now
     rows = [
         Held._make(row)
-        for place in _places(message_ids)
+        for place in _places(deletion.message_ids)
         for row in connection.execute(sql.HELD, (*name, *place, now))
     ]
-    if claim_ids is not None:
+    if deletion.claim_ids is not None:
         for row in rows:
-            _check_claim(connection, row, now, claim_ids)
+            refusal = _refusal(connection, row, now, deletion.claim_ids)
+            if refusal is not None:
+                return refusal
     if rows:
-        _remove(connection, rows[0].destination, rows)
+        _delete_rows(connection, rows)
+        removed[rows[0].destination] += rows
+    return None
 
 
-def _check_claim(
+def _refusal(
     connection: sqlite3.Connection, row: Held, now: int, claim_ids: Collection[str]
-) -> None:
+) -> MessagingError | None:
+    """Why a message cannot be deleted under these claims."""
     holder = row.claim_at(now)
     if holder is None:
         if claim_ids:
-            raise MessageNotClaimed("The message is not under the claim given.")
+            return MessageNotClaimed("The message is not under the claim given.")
     elif holder not in claim_ids:
         if claim_ids and not _any_live(connection, row.destination, claim_ids, now):
-            raise MessageNotClaimed("The claim given does not exist or has ended.")
-        raise MessageIsClaimed("The message is claimed: give the claim that holds it.")
+            return MessageNotClaimed("The claim given does not exist or has ended.")
+        return MessageIsClaimed("The message is claimed: give the claim that holds it.")
+    return None
 
 
 def _any_live(
@@ -183,19 +139,16 @@ def _any_live(
 
 def _find_claim(
     connection: sqlite3.Connection, rowid: int | None, claim_id: str, now: int
-) -> tuple[int, int] | None:
-    """The ttl and the start of a live claim."""
-    found: tuple[int, int] | None = connection.execute(
+) -> tuple[int, int, int] | None:
+    """The ttl, the start and the end of a live claim."""
+    found: tuple[int, int, int] | None = connection.execute(
         sql.FIND_CLAIM, (claim_id, rowid, now)
     ).fetchone()
     return found
 
 
-def _remove(
-    connection: sqlite3.Connection, rowid: int, rows: Sequence[Row | Held]
-) -> None:
+def _delete_rows(connection: sqlite3.Connection, rows: Iterable[Row | Held]) -> None:
     connection.executemany(sql.DELETE_ROW, [(row.rowid,) for row in rows])
-    _count_off(connection, rowid, rows)
 
 
 def _count_off(
@@ -238,7 +191,8 @@ def pop(
     """Take and delete."""
     rowid, rows = _free(connection, destination, limit, now)
     if rows:
-        _remove(connection, rowid, rows)
+        _delete_rows(connection, rows)
+        _count_off(connection, rowid, rows)
     return to_messages(rows)
 
 
@@ -302,16 +256,15 @@ def _lend(
     connection: sqlite3.Connection, rowid: int, rows: Sequence[Row], wanted: Wanted
 ) -> tuple[Message, ...]:
     """Put messages under a new claim; what they are then."""
-    term = _term(wanted.claim_id, wanted.ttl, wanted.grace, wanted.now)
+    term = _term(rowid, wanted.claim_id, wanted.ttl, wanted.grace, wanted.now)
     ends, claim_id = term["ends"], wanted.claim_id
-    connection.execute(sql.INSERT_CLAIM, {**term, "destination": rowid})
+    connection.execute(sql.INSERT_CLAIM, term)
     connection.executemany(
         sql.CLAIM_ROW,
         [(ends, claim_id, row.claim_count + 1, row.rowid) for row in rows],
     )
     outlasted = [row.expires < ends for row in rows]
-    if any(outlasted):
-        connection.execute(sql.EXTEND_ROWS, term)
+    _extend(connection, [row.rowid for row in compress(rows, outlasted)], term)
     return tuple(
         Message(
             format_id(row.position, row.random),
@@ -325,6 +278,14 @@ def _lend(
     )
 
 
+def _extend(
+    connection: sqlite3.Connection, rowids: Iterable[int], term: Mapping[str, Any]
+) -> None:
+    """Let messages live for as long as their claim, and for the grace after it."""
+    life = term["extended_ttl"], term["extended_expires"]
+    connection.executemany(sql.EXTEND_ROW, [(*life, rowid) for rowid in rowids])
+
+
 def _split(rows: list[Row], wanted: Wanted) -> tuple[list[Row], list[Row]]:
     """What is to be moved, and what is to be handed out."""
     if wanted.dead_letter is None:
@@ -336,10 +297,13 @@ def _split(rows: list[Row], wanted: Wanted) -> tuple[list[Row], list[Row]]:
     )
 
 
-def _term(claim_id: str, ttl: int, grace: int, now: int) -> dict[str, Any]:
+def _term(
+    rowid: int | None, claim_id: str, ttl: int, grace: int, now: int
+) -> dict[str, Any]:
     """A claim with its end, and the life of messages that it outlasts."""
     ends = now + ttl * 1000
     return {
+        "destination": rowid,
         "claim": claim_id,
         "ttl": ttl,
         "now": now,
@@ -386,11 +350,14 @@ def get_claim(
     connection: sqlite3.Connection, destination: Destination, claim_id: str, now: int
 ) -> Claim:
     """A live claim with its messages."""
-    found = _find_claim(connection, find(connection, destination), claim_id, now)
+    rowid = find(connection, destination)
+    found = _find_claim(connection, rowid, claim_id, now)
     if found is None:
         raise ClaimDoesNotExist("The claim does not exist or has ended.")
-    rows = connection.execute(sql.BY_CLAIM, {"claim": claim_id, "now": now})
-    return Claim(claim_id, *found, tuple(to_messages(rows)))
+    ttl, created, ends = found
+    at = {"destination": rowid, "claim": claim_id, "ends": ends, "now": now}
+    rows = connection.execute(sql.BY_CLAIM, at)
+    return Claim(claim_id, ttl, created, tuple(to_messages(rows)))
 
 
 def renew(
@@ -403,11 +370,24 @@ def renew(
 ) -> None:
     """Move the end of a live claim."""
     rowid = find(connection, destination)
-    if _find_claim(connection, rowid, claim_id, now) is None:
+    found = _find_claim(connection, rowid, claim_id, now)
+    if found is None:
         raise ClaimDoesNotExist("The claim does not exist or has ended.")
-    term = _term(claim_id, ttl, grace, now)
-    for statement in (sql.RENEW_CLAIM, sql.RENEW_ROWS, sql.EXTEND_ROWS):
-        connection.execute(statement, term)
+    *_, ended = found
+    held = _held(connection, rowid, claim_id, ended)
+    term = _term(rowid, claim_id, ttl, grace, now)
+    ends = term["ends"]
+    connection.execute(sql.RENEW_CLAIM, term)
+    connection.executemany(sql.RENEW_ROW, [(ends, row) for row, _ in held])
+    _extend(connection, [row for row, expires in held if expires < ends], term)
+
+
+def _held(
+    connection: sqlite3.Connection, rowid: int | None, claim_id: str, ends: int
+) -> list[tuple[int, int]]:
+    """Row id and expiry of each message that a claim holds, by the claim's end."""
+    at = {"destination": rowid, "claim": claim_id, "ends": ends}
+    return connection.execute(sql.ROWS_OF_CLAIM, at).fetchall()
 
 
 def release(
@@ -419,13 +399,14 @@ def release(
 ) -> None:
     """End a claim; one that was not delivered does not count."""
     rowid = find(connection, destination)
-    if rowid is None or _find_claim(connection, rowid, claim_id, now) is None:
+    found = _find_claim(connection, rowid, claim_id, now)
+    if rowid is None or found is None:
         return
-    freed = connection.execute(
-        sql.RELEASE_ROWS, {"claim": claim_id, "undelivered": undelivered}
-    ).rowcount
+    *_, ends = found
+    held = _held(connection, rowid, claim_id, ends)
+    connection.executemany(sql.RELEASE_ROW, [(undelivered, row) for row, _ in held])
     connection.execute(sql.DELETE_CLAIM, {"claim": claim_id})
-    count_down(connection, rowid, 0, freed)
+    count_down(connection, rowid, 0, len(held))
 
 
 def stats(connection: sqlite3.Connection, destination: Destination, now: int) -> Stats:

@@ -5,9 +5,14 @@ clock: a delay or a claim that ended leaves it as it was until :data:`sweep` or 
 next claim corrects it. Every statement therefore takes ``state`` together with
 ``ready_at``; a row whose ``ready_at`` has come counts as ready.
 
+A claimed message is ready at the moment at which its claim expires, to the
+millisecond: the two are only ever changed together. A claim is kept for as long as any
+message is in its state, so that a sweep finds by the claims what they have held.
+
 A *run* is a row of messages that one client posted with nobody else in between; its
 number is the position of the first one. A list that hides a client's messages leaps
-over that client's runs. Clients are kept as 63 bits of a digest of their ids.
+over that client's runs; that one run is never inside another one is what lets it find
+their ends by halving. Clients are kept as 63 bits of a digest of their ids.
 
 Clearing a destination only forgets its row: its messages lose their owner at once,
 however many they are, and are deleted in pieces later (table ``cleared``).
@@ -94,6 +99,27 @@ MIGRATIONS = (
         UPDATE destinations SET bytes = coalesce((
             SELECT sum(length(body)) FROM messages INDEXED BY messages_in_order
             WHERE destination = destinations.id AND state IN (0, 1, 2)), 0)
+        """,
+    ),
+    (
+        # Each index is a page more that a post, a claim or a delete has to write.
+        "DROP INDEX messages_by_run",
+        "DROP INDEX messages_by_claim",
+        # What a claim holds is found by the moment at which it ends.
+        "DROP INDEX messages_waiting",
+        """
+        CREATE INDEX messages_waiting ON messages
+        (destination, state, ready_at, claim, position, expires, client, run)
+        WHERE state <> 0
+        """,
+        "DROP INDEX messages_due",
+        "CREATE INDEX messages_delayed ON messages (ready_at) WHERE state = 1",
+        # Claims that were over could be deleted before all they held was ready.
+        """
+        INSERT INTO claims (id, destination, ttl, created, expires)
+        SELECT claim, destination, 0, 0, max(ready_at) FROM messages
+        WHERE state = 2 AND NOT EXISTS (SELECT 1 FROM claims WHERE id = claim)
+        GROUP BY claim
         """,
     ),
 )

@@ -132,15 +132,18 @@ def _page(*parts: int) -> str:
     """  # noqa: S608
 
 
-def _next_run(*parts: int) -> str:
-    union = " UNION ALL ".join(
+def _runs_behind(*parts: int) -> str:
+    """The run of the first message of each stored state that is meant as a whole."""
+    return " UNION ALL ".join(
         f"""
-        SELECT min(run) AS run FROM messages {source}
-        AND destination = :destination AND run > :run
+        SELECT * FROM (
+            SELECT run FROM messages {_all_of(state)}
+            AND destination = :destination AND position > :place
+            ORDER BY position LIMIT 1)
         """  # noqa: S608
-        for source in _sources(*parts)
-    ).replace("messages_in_order", "messages_by_run")
-    return f"SELECT min(run) FROM ({union})"  # noqa: S608
+        for state, part in zip((READY, DELAYED, CLAIMED), (ALL, *parts), strict=True)
+        if part == ALL
+    )
 
 
 _SELECTIONS = [(delayed, claimed) for delayed in range(3) for claimed in range(3)]
@@ -151,7 +154,7 @@ PAGE = {selection: _page(*selection) for selection in _SELECTIONS}
 PLACES = {selection: _places(*selection) for selection in _SELECTIONS}
 """Row id, position, run and client; read from indexes alone."""
 
-NEXT_RUN = {selection: _next_run(*selection) for selection in _SELECTIONS}
+RUNS_BEHIND = {selection: _runs_behind(*selection) for selection in _SELECTIONS}
 
 BY_ROW = f"SELECT {COLUMNS} FROM messages WHERE rowid = ?"  # noqa: S608
 
@@ -171,10 +174,16 @@ BY_ID = _by_id(COLUMNS)
 HELD = _by_id("messages.rowid, destination, state, ready_at, claim, length(body)")
 """What is to be known of a message that is deleted; its body is not read."""
 
-BY_CLAIM = f"""
-    SELECT {COLUMNS} FROM messages WHERE claim = :claim AND state = {CLAIMED}
-    AND expires > :now ORDER BY position
-"""  # noqa: S608
+_OF_CLAIM = f"""
+    FROM messages INDEXED BY messages_waiting
+    WHERE destination = :destination AND state = {CLAIMED} AND state <> 0
+    AND ready_at = :ends AND claim = :claim
+"""
+
+BY_CLAIM = f"SELECT {COLUMNS} {_OF_CLAIM} AND expires > :now ORDER BY position"
+
+ROWS_OF_CLAIM = f"SELECT rowid, expires {_OF_CLAIM}"
+"""Read from the index alone; to change them in the same statement would be dearer."""
 
 DELETE_ROW = "DELETE FROM messages WHERE rowid = ?"
 
@@ -193,21 +202,15 @@ CLAIM_ROW = f"""
     WHERE rowid = ?
 """  # noqa: S608
 
-RENEW_ROWS = f"""
-    UPDATE messages SET ready_at = :ends WHERE claim = :claim AND state = {CLAIMED}
-"""  # noqa: S608
+RENEW_ROW = "UPDATE messages SET ready_at = ? WHERE rowid = ?"
 
 # A message never expires under a claim: where it would, it lives for the grace after.
-EXTEND_ROWS = f"""
-    UPDATE messages INDEXED BY messages_by_claim
-    SET ttl = :extended_ttl, expires = :extended_expires
-    WHERE claim = :claim AND state = {CLAIMED} AND expires < :ends
-"""  # noqa: S608
+EXTEND_ROW = "UPDATE messages SET ttl = ?, expires = ? WHERE rowid = ?"
 
-RELEASE_ROWS = f"""
+RELEASE_ROW = f"""
     UPDATE messages SET state = {READY}, ready_at = 0, claim = NULL,
-        claim_count = claim_count - :undelivered
-    WHERE claim = :claim AND state = {CLAIMED}
+        claim_count = claim_count - ?
+    WHERE rowid = ?
 """  # noqa: S608
 
 MOVE_ROW = f"""
@@ -223,7 +226,8 @@ INSERT_CLAIM = """
 """
 
 FIND_CLAIM = """
-    SELECT ttl, created FROM claims WHERE id = ? AND destination = ? AND expires > ?
+    SELECT ttl, created, expires FROM claims
+    WHERE id = ? AND destination = ? AND expires > ?
 """
 
 RENEW_CLAIM = """
@@ -280,13 +284,16 @@ FORGET_DESTINATION = "DELETE FROM destinations WHERE id = ?"
 
 INSERT_CLEARED = "INSERT INTO cleared VALUES (?)"
 
-SWEEP_DUE = """
-    SELECT rowid, destination, state FROM messages
-    WHERE state <> 0 AND ready_at <= :now LIMIT :limit
-"""
+SWEEP_DELAYED = f"""
+    UPDATE messages SET state = {READY}, ready_at = 0 WHERE rowid IN (
+        SELECT rowid FROM messages INDEXED BY messages_delayed
+        WHERE state = {DELAYED} AND ready_at <= :now LIMIT :limit)
+"""  # noqa: S608
 
-MAKE_READY = f"""
-    UPDATE messages SET state = {READY}, ready_at = 0 WHERE rowid = ?
+SWEEP_CLAIMED = f"""
+    UPDATE messages SET state = {READY}, ready_at = 0 WHERE rowid IN (
+        SELECT rowid FROM messages {_due_of(CLAIMED)}
+        AND destination = :destination LIMIT :limit)
 """  # noqa: S608
 
 SWEEP_EXPIRED = """
@@ -307,7 +314,8 @@ FINISH_CLEARED = """
     RETURNING destination
 """
 
-SWEEP_CLAIMS = """
-    DELETE FROM claims WHERE id IN (
-        SELECT id FROM claims WHERE expires <= :now LIMIT :limit)
-"""
+_ENDED = "FROM claims WHERE expires <= :now ORDER BY expires, id LIMIT :limit"
+
+ENDED_CLAIMS = f"SELECT destination {_ENDED}"
+
+SWEEP_CLAIMS = f"DELETE FROM claims WHERE id IN (SELECT id {_ENDED})"  # noqa: S608

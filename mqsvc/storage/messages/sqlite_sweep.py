@@ -17,23 +17,28 @@ def sweep(connection: sqlite3.Connection, now: int) -> bool:
     """Correct and delete what time left behind; whether any part hit its bound."""
     at = {"now": now, "limit": SWEEP_SIZE}
     touched = (
-        _sweep_due(connection, at),
+        connection.execute(sql.SWEEP_DELAYED, at).rowcount,
+        _sweep_claims(connection, at),
         _sweep_expired(connection, at),
         _sweep_cleared(connection, at),
-        connection.execute(sql.SWEEP_CLAIMS, at).rowcount,
     )
     return max(touched) >= SWEEP_SIZE
 
 
-def _sweep_due(connection: sqlite3.Connection, at: dict[str, int]) -> int:
-    found = connection.execute(sql.SWEEP_DUE, at).fetchall()
-    if found:
-        rows = [(rowid,) for rowid, _, _ in found]
-        connection.executemany(sql.MAKE_READY, rows)
-        claimed = Counter(owner for _, owner, state in found if state == CLAIMED)
-        for owner, count in claimed.items():
-            count_down(connection, owner, 0, count)
-    return len(found)
+def _sweep_claims(connection: sqlite3.Connection, at: dict[str, int]) -> int:
+    """Free what ended claims held; they themselves go when there is nothing left."""
+    owners = connection.execute(sql.ENDED_CLAIMS, at).fetchall()
+    room = at["limit"]
+    for (owner,) in dict.fromkeys(owners):
+        where = {**at, "destination": owner, "limit": room}
+        freed = connection.execute(sql.SWEEP_CLAIMED, where).rowcount
+        if freed:
+            count_down(connection, owner, 0, freed)
+        room -= freed
+        if not room:
+            return SWEEP_SIZE
+    connection.execute(sql.SWEEP_CLAIMS, at)
+    return len(owners)
 
 
 def _sweep_expired(connection: sqlite3.Connection, at: dict[str, int]) -> int:
