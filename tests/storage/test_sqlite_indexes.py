@@ -1,7 +1,7 @@
 """What the embedded message store finds by few indexes, and how little it writes.
 
-Without threads: each call is one transaction, after which it is seen to that the claim
-of each claimed message is there (:class:`~tests.storage.test_sqlite_messages`).
+Without threads: each call is one transaction, after which ``CheckingWorker`` of
+:mod:`tests.storage.test_sqlite_messages` looks for the claim of each claimed message.
 """
 
 from __future__ import annotations

@@ -56,6 +56,14 @@ VERSION_1 = f"""
 """
 """A queue and a topic, and what is left of a destination that was cleared."""
 
+LOST = """
+    SELECT * FROM messages WHERE state = 2 AND NOT EXISTS (
+        SELECT 1 FROM claims WHERE claims.id = messages.claim
+        AND claims.destination = messages.destination
+        AND claims.expires = messages.ready_at)
+"""
+"""Claimed messages that no claim leads to."""
+
 EVERYTHING = Selection(10_000, include_claimed=True, include_delayed=True)
 
 SELECTIONS = [
@@ -80,16 +88,8 @@ class CheckingWorker(InlineWorker):
         assert self._connection is not None
         lost = self._connection.execute(LOST).fetchall()
         if lost:
-            raise AssertionError(f"claimed, but by no claim of that end: {lost}")
+            raise AssertionError(f"No claim leads to {lost}.")
         return result
-
-
-LOST = """
-    SELECT * FROM messages WHERE state = 2 AND NOT EXISTS (
-        SELECT 1 FROM claims WHERE claims.id = messages.claim
-        AND claims.destination = messages.destination
-        AND claims.expires = messages.ready_at)
-"""
 
 
 def open_inline(path: str) -> SQLiteMessageStore:
