@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from typing import Protocol, TypeVar
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, Protocol, TypeVar
 
 from attrs import frozen
 from msgspec import Struct
@@ -53,16 +53,20 @@ class Guard:
     quotas: Quotas
     audit: AuditLog
 
-    async def run(
+    def run(
         self, action: Action, operation: Callable[[], Awaitable[Result]]
-    ) -> Result:
+    ) -> Coroutine[Any, Any, Result]:
         """Run an operation for a caller who may, when it is the project's turn.
 
         :raise NotAuthorized: the policy is against it.
         :raise QuotaExceeded: the project has too many connections at work.
         """
-        if not self.audit.keeps(action.rule):
-            return await self._run(action, operation)
+        is_kept = self.audit.keeps(action.rule)
+        return (self._run_on_record if is_kept else self._run)(action, operation)
+
+    async def _run_on_record(
+        self, action: Action, operation: Callable[[], Awaitable[Result]]
+    ) -> Result:
         status = 500
         try:
             result = await self._run(action, operation)

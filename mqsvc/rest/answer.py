@@ -31,14 +31,15 @@ _FIRST_DIGITS = f"req-{str(uuid4())[:-12]}"
 """Of this process. A count behind them would tell each client of the others."""
 
 
+def give_id(request: IRequest) -> None:
+    """Give a request the id under which its answer and the log know it."""
+    request.setHeader(_REQUEST_ID, new_request_id().encode())
+
+
 def request_id(request: IRequest) -> str:
-    """The id under which a request is known, in its answer and in the log."""
-    known = request.responseHeaders.getRawHeaders(_REQUEST_ID)
-    if known:
-        return str(known[0], "ascii")
-    made = new_request_id()
-    request.setHeader(_REQUEST_ID, made.encode())
-    return made
+    """The id that was given to a request."""
+    (known,) = request.responseHeaders.getRawHeaders(_REQUEST_ID)
+    return str(known, "ascii")
 
 
 def new_request_id() -> str:
@@ -47,11 +48,10 @@ def new_request_id() -> str:
 
 
 def write(request: IRequest, answer: Answer) -> bytes:
-    """Set status and headers of a request.
+    """Set status and headers of a request that has its id.
 
-    :return: the bytes of the body, still to be written.
+    :return: the bytes of the body, still to be sent; their length is not set.
     """
-    request_id(request)
     request.setResponseCode(answer.status)
     for name, value in answer.headers.items():
         if name == "vary":
@@ -65,5 +65,4 @@ def write(request: IRequest, answer: Answer) -> bytes:
     if not isinstance(body, bytes):
         body = codec.encode(body)
     request.setHeader(b"content-type", answer.content_type.encode())
-    request.setHeader(b"content-length", b"%d" % len(body))
     return body

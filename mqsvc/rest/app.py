@@ -32,7 +32,7 @@ from mqsvc.rest.node import NodeResource
 from mqsvc.rest.pools import PoolResource
 from mqsvc.rest.probes import ProbeResource
 from mqsvc.rest.queues import QueueResource
-from mqsvc.rest.route import Entrance, Route
+from mqsvc.rest.route import Entrance, Route, Serve
 from mqsvc.rest.shapes import Shapes
 from mqsvc.rest.subscriptions import SubscriptionResource
 from mqsvc.rest.upgrade import UpgradeResource
@@ -132,16 +132,13 @@ def _make_app(routes: Sequence[Route], entrance: Entrance) -> Klein:
 
 
 def _add(app: Klein, entrance: Entrance, route: Route) -> None:
-    # Klein would wrap a coroutine in a Deferred, which its caller unwraps again. So
-    # what a route gives is a Serve, which Klein does not know as something to give.
-    def serve(request: IRequest, **arguments: str) -> Any:
-        return partial(entrance.serve, route, request, arguments)
+    # Klein's types know only what it could render itself, which is left to others.
+    def give(_: IRequest) -> Any:
+        return serve
 
-    app.route(route.path, endpoint=route.path)(serve)
+    serve: Serve = partial(entrance.serve, route)
+    app.route(route.path, endpoint=route.path)(give)
     collection, _, last = route.path.rpartition("/")
     if last == "<destination>":
-
-        def serve_unnamed(request: IRequest) -> Any:
-            return partial(entrance.serve, route, request, {"destination": ""})
-
-        app.route(f"{collection}/", endpoint=f"{collection}/")(serve_unnamed)
+        unnamed = f"{collection}/"
+        app.route(unnamed, defaults={"destination": ""}, endpoint=unnamed)(give)

@@ -1,13 +1,13 @@
 """In front of the Klein app: from a request to its route, and from there to its answer.
 
 Klein's own resource does the same for handlers of every kind, which costs more than
-all the checks of this service together. Ours are coroutines that give bytes, so that
-what is left of it is short.
+all the checks of this service together. Ours are coroutines that give answers, so that
+what is left of it is short. A request needs a method ``answer`` that sends all of a
+body.
 """
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 from klein import Klein
@@ -19,10 +19,10 @@ from twisted.web.server import NOT_DONE_YET, Request
 
 from mqsvc.messaging.errors import InvalidHeader
 from mqsvc.notification.confirmation import PAGE_PATH
-from mqsvc.rest.answer import Answer, write
+from mqsvc.rest.answer import Answer, give_id, write
 from mqsvc.rest.cors import CORS
-from mqsvc.rest.paths import Found, Paths
-from mqsvc.rest.problems import refuse
+from mqsvc.rest.paths import Paths
+from mqsvc.rest.problems import answer_of
 from mqsvc.rest.route import Entrance, Serve
 
 log = Logger()
@@ -51,52 +51,58 @@ class Front(Resource):
     ) -> None:
         super().__init__()
         self._page = page
-        self._app = app
         self._entrance = entrance
         self._cors = cors
         self._paths = Paths(app.url_map, _PAGE)
+        # Who serves a path is the same for every request, so that Klein is asked once.
+        execute: Any = app.execute_endpoint
+        self._serves: dict[str, Serve] = {
+            endpoint: execute(endpoint, None) for endpoint in app.endpoints
+        }
 
     def render(self, request: Request) -> Any:
         """See :class:`twisted.web.resource.IResource`."""
-        if self._cors.apply(request):
-            return write(request, Answer(200))
+        is_preflight = self._cors.apply(request)
+        give_id(request)
+        if is_preflight:
+            return _answer(request, Answer(200))
         if request.method not in _METHODS:
-            return refuse(
-                request, InvalidHeader("Bad request", "There is no such method.")
-            )
+            return _refuse(request, "There is no such method.")
         try:
             found = self._paths.find(request.path)
         except UnicodeError:
-            return refuse(request, InvalidHeader("Bad request", "The path is no text."))
+            return _refuse(request, "The path is no text.")
         if found.is_aside and self._page is not None:
             return self._page.render(request)
-        serve = self._server(request, found)
-        return _answered(request, Deferred.fromCoroutine(serve()))
-
-    def _server(self, request: Request, found: Found) -> Serve:
-        if not found.endpoint:
-            return partial(self._entrance.refuse_unknown, request)
-        execute: Any = self._app.execute_endpoint
-        serve: Serve = execute(found.endpoint, request, **found.arguments)
-        return serve
+        if found.endpoint:
+            answering = self._serves[found.endpoint](request, found.arguments)
+        else:
+            answering = self._entrance.refuse_unknown(request)
+        return _answer_later(request, Deferred.fromCoroutine(answering))
 
 
-def _answered(request: Request, answering: Deferred[bytes]) -> Any:
-    """What to give back from ``render``; ends the work when the client is gone."""
-    bodies: list[bytes] = []
-    answering.addCallback(bodies.append)
-    if bodies:
-        return bodies[0]
+def _refuse(request: Request, description: str) -> Any:
+    error = InvalidHeader("Bad request", description)
+    return _answer(request, answer_of(error, request))
+
+
+def _answer(request: Any, answer: Answer) -> Any:
+    """Send an answer; gives what is to be given back from ``render``."""
+    request.answer(write(request, answer))
+    return NOT_DONE_YET
+
+
+def _answer_later(request: Request, answering: Deferred[Answer]) -> Any:
+    """Send an answer when it is there; ends the work when the client is gone."""
     gone: list[Failure] = []
 
     def is_gone(reason: Failure) -> None:
         gone.append(reason)
         answering.cancel()
 
-    def finish(_: object) -> None:
+    def finish(answer: Answer) -> None:
         if not gone:
-            request.write(bodies[0])
-            request.finish()
+            _answer(request, answer)
 
     def fail(failure: Failure) -> None:
         if gone:
@@ -104,6 +110,7 @@ def _answered(request: Request, answering: Deferred[bytes]) -> Any:
         else:
             request.processingFailed(failure)
 
-    request.notifyFinish().addErrback(is_gone)
     answering.addCallback(finish).addErrback(fail)
+    if not answering.called:
+        request.notifyFinish().addErrback(is_gone)
     return NOT_DONE_YET

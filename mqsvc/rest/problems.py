@@ -20,7 +20,7 @@ from mqsvc.messaging.errors import (
     QuotaExceeded,
     UnusableFlavor,
 )
-from mqsvc.rest.answer import Answer, write
+from mqsvc.rest.answer import Answer
 
 JSON = "application/json"
 
@@ -61,11 +61,6 @@ def unexpected(failure: Failure, request_id: str) -> MessagingError:
     """Log an error of ours, and say nothing of it but where to look."""
     log.failure("Request {request_id} failed", failure, request_id=request_id)
     return MessagingError(f"Something went wrong here, see the log for {request_id}.")
-
-
-def refuse(request: IRequest, error: MessagingError) -> bytes:
-    """Answer with an error before any route is known; gives the bytes of the body."""
-    return write(request, answer_of(error, request))
 
 
 def answer_of(error: MessagingError, request: IRequest) -> Answer:

@@ -27,14 +27,17 @@ from mqsvc.messaging.errors import (
     UnknownRoute,
 )
 from mqsvc.messaging.model import Destination, Kind
-from mqsvc.rest.answer import Answer, request_id, write
+from mqsvc.rest.answer import Answer, request_id
 from mqsvc.rest.call import Call, headers_of
 from mqsvc.rest.problems import JSON, accepts, answer_of, unexpected
 
 Handler = Callable[[Call], Awaitable[Answer]]
 
-Serve = Callable[[], Coroutine[Any, Any, bytes]]
-"""Answers one request; gives the bytes of the body."""
+Answering = Coroutine[Any, Any, Answer]
+"""What finds the answer to one request."""
+
+Serve = Callable[[IRequest, Mapping[str, str]], Answering]
+"""Answers the requests of a path; told what its variables stand for."""
 
 _FORM = b"application/x-www-form-urlencoded"
 _JSON = JSON.encode()
@@ -94,36 +97,35 @@ class Entrance:
 
     guard: Guard
 
-    async def serve(
-        self, route: Route, request: IRequest, arguments: dict[str, str]
-    ) -> bytes:
-        """Answer one request; gives the bytes of the body."""
-        return await self._shown(request, self._answer(route, request, arguments))
+    def serve(
+        self, route: Route, request: IRequest, arguments: Mapping[str, str]
+    ) -> Answering:
+        """Answer one request."""
+        return self._shown(request, self._answer(route, request, arguments))
 
-    async def refuse_unknown(self, request: IRequest) -> bytes:
+    def refuse_unknown(self, request: IRequest) -> Answering:
         """Answer a request on a path that does not exist."""
-        return await self._shown(request, self._unknown(request))
+        return self._shown(request, self._unknown(request))
 
     async def _unknown(self, request: IRequest) -> Answer:
         # Who may not come in does not learn which paths there are.
         await self.guard.gate.authenticate(headers_of(request))
         raise UnknownRoute
 
-    async def _shown(self, request: IRequest, answering: Awaitable[Answer]) -> bytes:
-        """Write an answer, or the error that there is instead."""
+    async def _shown(self, request: IRequest, answering: Awaitable[Answer]) -> Answer:
+        """An answer, or that of the error that there is instead."""
         try:
-            answer = await answering
+            return await answering
         except MessagingError as error:
-            answer = answer_of(error, request)
+            return answer_of(error, request)
         except CancelledError:
-            # The client hung up.
-            return b""
+            # The client hung up: nobody will see it.
+            return Answer(204)
         except Exception:  # noqa: BLE001 - the border: a bug is logged and answered
-            answer = answer_of(unexpected(Failure(), request_id(request)), request)
-        return write(request, answer)
+            return answer_of(unexpected(Failure(), request_id(request)), request)
 
     async def _answer(
-        self, route: Route, request: IRequest, arguments: dict[str, str]
+        self, route: Route, request: IRequest, arguments: Mapping[str, str]
     ) -> Answer:
         method = request.method.decode("latin-1")
         if method == "OPTIONS":
@@ -150,7 +152,7 @@ class Entrance:
         route: Route,
         request: IRequest,
         method: str,
-        arguments: dict[str, str],
+        arguments: Mapping[str, str],
         headers: Headers,
         identity: Identity | None,
     ) -> Call:
@@ -159,7 +161,7 @@ class Entrance:
         gate.check_signature(headers, method, path)
         _check_media_types(request)
         caller = gate.caller(headers, identity)
-        name = arguments.pop("destination", None)
+        name = arguments.get("destination")
         if name is None:
             return Call(request, caller, None, arguments)
         destination = Destination(caller.project, route.kind, name)

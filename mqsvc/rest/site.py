@@ -11,12 +11,13 @@ from typing import Any
 
 from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
-from twisted.web.http import HTTPChannel
+from twisted.web.http import NO_BODY_CODES, HTTPChannel
 from twisted.web.server import Request, Site
 
 from mqsvc.messaging.errors import BodyTooLarge, InvalidHeader, MessagingError
+from mqsvc.rest.answer import give_id, write
 from mqsvc.rest.app import API
-from mqsvc.rest.problems import refuse
+from mqsvc.rest.problems import answer_of
 
 _LENGTH = re.compile(rb"[0-9]{1,18}\Z")
 
@@ -81,8 +82,19 @@ class BoundedRequest(Request):
         # What twisted.web would have set by the time it asks for an answer.
         self.clientproto = b"HTTP/1.1"
         self.setHeader(b"connection", b"close")
-        self.write(refuse(self, error))
+        give_id(self)
+        self._write_whole(write(self, answer_of(error, self)))
         self.channel.loseConnection()
+
+    def answer(self, body: bytes) -> None:
+        """Send all of a body."""
+        self._write_whole(body)
+        self.finish()
+
+    def _write_whole(self, body: bytes) -> None:
+        if self.code not in NO_BODY_CODES:
+            self.setHeader(b"content-length", b"%d" % len(body))
+        self.write(body)
 
 
 class Channel(HTTPChannel):

@@ -217,6 +217,12 @@ class LeanRequest(Request):
         elif data:
             self._continue(data)
 
+    def answer(self, body: bytes) -> None:
+        """Send all of a body, and end the answer."""
+        if self.channel is not None:
+            self._start(body, len(body))
+        self.finish()
+
     def finish(self) -> None:
         """End the answer."""
         if self.finished:

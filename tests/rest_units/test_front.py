@@ -7,6 +7,7 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.web.server import Request, Site
 
+from mqsvc.rest.answer import Answer
 from mqsvc.rest.cors import CORS
 from mqsvc.rest.front import Front
 from tests.wire.test_http import Wire, WireTestCase, get
@@ -30,10 +31,10 @@ class BrokenTests(WireTestCase):
         app = Klein()
         self.waiting: Deferred[Any] = Deferred()
 
-        async def now() -> bytes:
+        async def now(*_: object) -> Answer:
             raise LookupError("now")
 
-        async def later() -> Any:
+        async def later(*_: object) -> Any:
             return await self.waiting
 
         app.route("/now", endpoint="now")(lambda _: now)
@@ -52,12 +53,12 @@ class BrokenTests(WireTestCase):
         self.assertEqual(2, len(self.flushLoggedErrors(LookupError)))
 
     def test_later(self) -> None:
-        """An answer that cannot be written ends the connection, and is logged."""
+        """An answer that cannot be written is a 500, and is logged."""
         self.serve(self.front)
         connection = self.connect()
-        connection.send(get(b"/later"))
-        self.waiting.callback(5)
-        self.assertTrue(connection.is_closed)
+        self.assertEqual(b"", connection.send(get(b"/later")))
+        self.waiting.callback(Answer(200, object()))
+        self.assertIn(b" 500 ", connection.sent)
         self.assertEqual(1, len(self.flushLoggedErrors(TypeError)))
 
     def test_gone(self) -> None:

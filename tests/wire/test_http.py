@@ -329,6 +329,53 @@ class AnswerTests(WireTestCase):
             self.assertNotIn(b"Transfer-Encoding", answer)
 
 
+class WholeTests(WireTestCase):
+    """Answers that are given with all of their body, now or later."""
+
+    def answer(self, method: bytes, body: bytes, status: int = 200) -> bytes:
+        """What a client gets."""
+
+        def render(request: LeanRequest) -> int:
+            request.setResponseCode(status)
+            request.answer(body)
+            return NOT_DONE_YET
+
+        return self.ask(get(method=method) + get(b"/next"), render)
+
+    def test_body(self) -> None:
+        """The length is said, and the next request is answered as well."""
+        said = self.answer(b"GET", b"hello")
+        self.assertEqual(2, said.count(b"\r\nContent-Length: 5\r\n\r\nhello"))
+
+    def test_empty(self) -> None:
+        """A body may be empty, and to HEAD its length is said all the same."""
+        for method in (b"GET", b"HEAD"):
+            said = self.answer(method, b"")
+            self.assertEqual(2, said.count(b"\r\nContent-Length: 0\r\n\r\n"), method)
+
+    def test_head(self) -> None:
+        """To HEAD the length is said and the body left out."""
+        head, _, rest = self.answer(b"HEAD", b"hello").partition(b"\r\n\r\n")
+        self.assertIn(b"\r\nContent-Length: 5", head)
+        self.assertTrue(rest.startswith(b"HTTP/1.1 200 "), rest)
+
+    def test_no_content(self) -> None:
+        """No content has no length."""
+        self.assertNotIn(b"Content-Length", self.answer(b"GET", b"", 204))
+
+    def test_gone(self) -> None:
+        """Nobody can be answered who is gone, nor twice."""
+        later = Later()
+        self.serve(later)
+        connection = self.connect()
+        connection.send(get())
+        connection.vanish()
+        self.assertRaises(RuntimeError, later.requests[0].answer, b"x")
+        self.connect().send(get())
+        later.requests[1].answer(b"x")
+        self.assertRaises(RuntimeError, later.requests[1].answer, b"x")
+
+
 class HeadTests(WireTestCase):
     """The method HEAD."""
 
