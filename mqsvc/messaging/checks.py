@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 from mqsvc.messaging.errors import InvalidBody, InvalidName, InvalidRequest
@@ -14,6 +15,9 @@ from mqsvc.messaging.limits import (
     MAX_PROJECT_LENGTH,
 )
 from mqsvc.messaging.model import Destination
+
+DESTINATIONS_KNOWN = 4096
+"""Destinations that are remembered as well-formed."""
 
 _NAME = re.compile(r"[A-Za-z0-9_.-]+\Z")
 
@@ -107,8 +111,12 @@ def is_name(value: str) -> bool:
     )
 
 
+@lru_cache(DESTINATIONS_KNOWN)
 def destination(value: Destination) -> Destination:
     """A well-formed name in a well-formed project.
+
+    It is the same object each time as long as it is remembered, so that what is kept
+    for it is found without comparing names.
 
     :raise InvalidName: it is not (rest.md 1.3).
     """

@@ -11,7 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from mqsvc.messaging import checks
 from mqsvc.messaging.errors import InvalidBody, InvalidName, InvalidRequest
-from mqsvc.messaging.model import NAMEABLE, Destination
+from mqsvc.messaging.model import NAMEABLE, Destination, Kind
 
 exact = settings(deadline=None, derandomize=True)
 
@@ -111,7 +111,7 @@ class NameTests(CheckTestCase):
         """A well-formed destination passes; what is wrong is said for its kind."""
         for kind in NAMEABLE:
             fine = Destination("p" * 256, kind, "x")
-            self.assertIs(fine, checks.destination(fine))
+            self.assertEqual(fine, checks.destination(fine))
             for wrong, words in (
                 (Destination("p", kind, ""), f"A {kind} name"),
                 (Destination("p" * 257, kind, "x"), "256 characters"),
@@ -120,3 +120,8 @@ class NameTests(CheckTestCase):
                 self.assertIsInstance(error, InvalidName)
                 self.assertEqual(f"Invalid {kind} identification", error.title)
                 self.assertIn(words, error.description)
+
+    def test_same_destination(self) -> None:
+        """What is named again is the object that it was before."""
+        one, other = (Destination("p", Kind.QUEUE, "same") for _ in range(2))
+        self.assertIs(checks.destination(one), checks.destination(other))
