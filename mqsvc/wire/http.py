@@ -21,7 +21,7 @@ from twisted.web.resource import IResource, getChildForRequest
 from zope.interface import implementer
 
 from mqsvc.wire.http_channel import Channel
-from mqsvc.wire.http_head import Head
+from mqsvc.wire.http_head import Fields, Head
 from mqsvc.wire.http_limits import Describe, HTTPLimits, Refusal
 from mqsvc.wire.http_request import LeanRequest
 from mqsvc.wire.http_upgrade import Upgrades
@@ -30,10 +30,13 @@ SWEEP_SECONDS = 1.0
 """How often connections are looked through for those that took too long."""
 
 HEADS_KNOWN = 512
-"""Heads that are remembered as they were read: clients send the same often."""
+"""Heads, and headers, that are remembered as they were read, of each so many.
+
+Clients send the same heads often, and nearly always the same headers.
+"""
 
 LONGEST_KNOWN = 1024
-"""Bytes of a head that is remembered."""
+"""Bytes of a head, or of headers, that are remembered."""
 
 Render = Callable[[LeanRequest], Any]
 """Answers a request: gives the whole body, or NOT_DONE_YET and writes it later."""
@@ -72,6 +75,7 @@ class HTTPFactory(ServerFactory[Channel]):
         self._second = -1
         self._beginnings: dict[tuple[int, bytes], bytes] = {}
         self._known_head = lru_cache(HEADS_KNOWN)(self._read_head)
+        self._known_fields = lru_cache(HEADS_KNOWN)(self._read_fields)
 
     def buildProtocol(self, addr: IAddress | None) -> Channel:
         """See :class:`twisted.internet.interfaces.IProtocolFactory`."""
@@ -128,7 +132,14 @@ class HTTPFactory(ServerFactory[Channel]):
         return self._known_head(raw) if is_short else self._read_head(raw)
 
     def _read_head(self, raw: bytes) -> Head:
-        return Head(raw, self.limits)
+        return Head(raw, self.limits, self._fields)
+
+    def _fields(self, raw: bytes) -> Fields:
+        is_short = len(raw) <= LONGEST_KNOWN
+        return self._known_fields(raw) if is_short else self._read_fields(raw)
+
+    def _read_fields(self, raw: bytes) -> Fields:
+        return Fields(raw, self.limits)
 
     def beginning(self, status: int, reason: bytes) -> bytes:
         """The status line and the date of an answer."""

@@ -1,12 +1,15 @@
 """The head of a request: llhttp reads it, and what llhttp lets pass is refused here.
 
 llhttp is given the bytes up to the empty line and nothing else. Where a body begins
-and ends is never its business, so that nobody can make two parsers disagree on it.
+and ends is never its business, so that nobody can make two parsers disagree on it. Nor
+do headers depend on the request line in front of them, so that each is read by itself:
+clients send the same headers again and again.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from functools import lru_cache
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
@@ -28,9 +31,52 @@ _ABSOLUTE = re.compile(rb"https?://([^/?#]*)(.*)\Z", re.IGNORECASE | re.DOTALL)
 _HOST = re.compile(
     rb"(?:[A-Za-z0-9._~!$&'()*+,;=%-]*|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?\Z"
 )
+# What stands for the other part of a head where one is read by itself.
+_ANY_LINE = b"GET / HTTP/1.1\r\n"
+_ANY_FIELDS = b"\r\nhost: h\r\n\r\n"
 _ONLY_ONCE = frozenset([b"host", b"content-length", b"transfer-encoding"])
 
 Field = tuple[bytes, bytes]
+
+
+class Fields:
+    """The headers of a request; once read they are never changed.
+
+    :ivar listed: in their order, their names in small letters.
+    :ivar known: by name, the last value of each.
+    :ivar texts: of these, as text, those that were asked for.
+    """
+
+    __slots__ = ("known", "listed", "texts")
+
+    def __init__(self, raw: bytes, limits: HTTPLimits) -> None:
+        """Read headers that end with the empty line.
+
+        :raise Refusal: they are none, or more than the limits allow.
+        """
+        self.listed: list[Field] = []
+        _feed(self, _ANY_LINE + raw)
+        if len(self.listed) > limits.headers:
+            raise head_too_large(limits)
+        if b" \r\n" in raw or b"\t\r\n" in raw:
+            self.listed = [(name, value.rstrip(b" \t")) for name, value in self.listed]
+        self.known = dict(self.listed)
+        if len(self.known) != len(self.listed):
+            self._join_repeated()
+        self.texts: dict[str, str | None] = {}
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Called by llhttp."""
+        self.listed.append((name.lower(), value))
+
+    def _join_repeated(self) -> None:
+        names = [name for name, _ in self.listed]
+        for name in _ONLY_ONCE:
+            if names.count(name) > 1:
+                raise bad_request(f"Send the header {name.decode()} once.")
+        tokens = [value for name, value in self.listed if name == b"connection"]
+        if len(tokens) > 1:
+            self.known[b"connection"] = b",".join(tokens)
 
 
 class Head:
@@ -40,43 +86,34 @@ class Head:
     :ivar path: of these, the path.
     :ivar fields: the headers in their order, their names in small letters.
     :ivar known: by name, the last value of each header.
-    :ivar texts: of these, as text, those that were asked for.
     :ivar persists: whether the client would send further requests.
     :ivar length: bytes of the body; unknown when it comes in chunks.
     """
 
     __slots__ = (
-        *("fields", "is_1_1", "known", "length"),
-        *("method", "path", "persists", "target", "texts"),
+        *("_texts", "fields", "is_1_1", "known", "length"),
+        *("method", "path", "persists", "target"),
     )
 
-    def __init__(self, raw: bytes, limits: HTTPLimits) -> None:
+    def __init__(
+        self, raw: bytes, limits: HTTPLimits, read: Callable[[bytes], Fields]
+    ) -> None:
         """Read a head that ends with the empty line.
 
+        :param read: reads the headers.
         :raise Refusal: it is none, or has more than the limits allow.
         """
-        line = raw[: raw.find(CRLF)]
+        line, _, rest = raw.partition(CRLF)
         if len(line) > limits.line:
             raise line_too_long(limits)
         self.method, self.target, self.is_1_1 = _read_request_line(line)
-        self.fields: list[Field] = []
-        _feed(self, raw)
-        if len(self.fields) > limits.headers:
-            raise head_too_large(limits)
-        if b" \r\n" in raw or b"\t\r\n" in raw:
-            self.fields = [(name, value.rstrip(b" \t")) for name, value in self.fields]
-        self.known = dict(self.fields)
-        if len(self.known) != len(self.fields):
-            self._join_repeated()
+        _feed(None, line + _ANY_FIELDS)
+        fields = read(rest)
+        self.fields, self.known, self._texts = fields.listed, fields.known, fields.texts
         self._check_host()
-        self.texts: dict[str, str | None] = {}
         self.path = self.target.partition(b"?")[0]
         self.length = self._find_length()
         self.persists = self._find_persists()
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """Called by llhttp."""
-        self.fields.append((name.lower(), value))
 
     @property
     def expects_continue(self) -> bool:
@@ -94,20 +131,11 @@ class Head:
         :param name: one of few, since answers are kept.
         """
         try:
-            return self.texts[name]
+            return self._texts[name]
         except KeyError:
             value = self.known.get(name.lower().encode())
-            text = self.texts[name] = None if value is None else as_text(value)
+            text = self._texts[name] = None if value is None else as_text(value)
             return text
-
-    def _join_repeated(self) -> None:
-        names = [name for name, _ in self.fields]
-        for name in _ONLY_ONCE:
-            if names.count(name) > 1:
-                raise bad_request(f"Send the header {name.decode()} once.")
-        tokens = [value for name, value in self.fields if name == b"connection"]
-        if len(tokens) > 1:
-            self.known[b"connection"] = b",".join(tokens)
 
     def _check_host(self) -> None:
         host = self.known.get(b"host")
@@ -129,7 +157,7 @@ class Head:
         if not host or not _is_host(host):
             raise bad_request("The URL in the request line has no valid host name.")
         # Whoever names the host twice means the one in the request line.
-        self.known[b"host"] = host
+        self.known, self._texts = {**self.known, b"host": host}, {}
         self.fields = [field for field in self.fields if field[0] != b"host"]
         self.fields.append((b"host", host))
         if not path and self.method == b"OPTIONS":
@@ -192,10 +220,10 @@ def _read_request_line(line: bytes) -> tuple[bytes, bytes, bool]:
     raise bad_request("The request line does not end with HTTP/1.1.")
 
 
-def _feed(head: Head, raw: bytes) -> None:
+def _feed(fields: Fields | None, raw: bytes) -> None:
     # A parser that has seen a head would want its body next, so each reads only one.
     try:
-        HttpRequestParser(head).feed_data(raw)
+        HttpRequestParser(fields).feed_data(raw)
     except HttpParserUpgrade:
         # Whether something else is spoken is decided by others, see http_upgrade.
         pass

@@ -576,6 +576,29 @@ class RequestTests(WireTestCase):
             self.assertEqual(body, connection.send(raw + body)[-3:])
         self.assertEqual(seen[0], seen[1])
 
+    def test_same_headers_again(self) -> None:
+        """Headers that were read before say of each request what they would alone."""
+        lines = (
+            *(b"GET /1 HTTP/1.1", b"GET http://other/2 HTTP/1.1", b"GET /3 HTTP/1.1"),
+            *(b"PUT /4 HTTP/1.1", b"GET /5 HTTP/1.0", b"GET /6 HTTP/1.1"),
+        )
+        seen: list[tuple[Any, ...]] = []
+
+        def look(request: LeanRequest) -> bytes:
+            host, text = request.getHeader(b"host"), request.head.text("Host")
+            fields = list(request.head.fields)
+            seen.append((request.method, request.uri, host, text, fields))
+            return b""
+
+        said = [self.ask(line + b"\r\nHost: h\r\n\r\n", look) for line in lines]
+        alone, seen = seen, []
+        self.serve(look)
+        for line, before in zip(lines, said, strict=True):
+            raw = line + b"\r\nHost: h\r\n\r\n"
+            self.assertEqual(before, self.connect().send(raw), line)
+        self.assertEqual(alone, seen)
+        self.assertEqual([b"h", b"other", b"h"], [each[2] for each in seen[:3]])
+
     def test_host(self) -> None:
         """The host is that of the header, or what it is set to."""
         raw = get(b"/").replace(b"Host: h", b"Host: example.org:81")

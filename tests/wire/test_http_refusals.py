@@ -22,6 +22,7 @@ MALFORMED = [
     *(b" GET / HTTP/1.1\r\nHost: h\r\n\r\n", b"\nGET / HTTP/1.1\r\nHost: h\r\n\r\n"),
     *(b"GET /\r\n\r\n", b"GET / http/1.1\r\nHost: h\r\n\r\n", b"GET\r\n\r\n"),
     *(b"GET / RTSP/1.0\r\nHost: h\r\n\r\n", b"SOURCE / ICE/1.0\r\nHost: h\r\n\r\n"),
+    *(b"PRI / HTTP/1.1\r\nHost: h\r\n\r\n", b"PRI * HTTP/1.1\r\nHost: h\r\n\r\n"),
     *(b"FOO / HTTP/1.1\r\nHost: h\r\n\r\n", b"get / HTTP/1.1\r\nHost: h\r\n\r\n"),
     *(
         b"GET /\x00 HTTP/1.1\r\nHost: h\r\n\r\n",
@@ -182,6 +183,15 @@ class MalformedTests(RefusalTestCase):
         for version in (b"0.9", b"1.2", b"2.0", b"3.0"):
             self.refused(b"GET / HTTP/%b\r\nHost: h\r\n\r\n" % version, 505)
         self.refused(b"PRI * HTTP/2.0\r\n\r\n", 505)
+
+    def test_half_known(self) -> None:
+        """A good line does not make up for bad headers, nor good headers for it."""
+        good, bad = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n", b"GET /\x7f HTTP/1.1"
+        self.serve(echo)
+        for raw in (good.replace(b"GET / HTTP/1.1", bad), good.replace(b":", b" :")):
+            for asked, status in ((good, b"200"), (raw, b"400"), (good, b"200")):
+                said = self.connect().send(asked)
+                self.assertTrue(said.startswith(b"HTTP/1.1 " + status), (asked, said))
 
     def test_after_others(self) -> None:
         """Those before a malformed request are answered, and nothing after it is."""
