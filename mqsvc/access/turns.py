@@ -64,7 +64,8 @@ class Turns:
 
     def may_begin(self, project: str) -> bool:
         """Begin a request if it need not wait; :meth:`leave` has to follow."""
-        self._notice(project)
+        if project != self._latest:
+            self._notice(project)
         bounds = self.bounds
         if (
             self._starts >= bounds.starts
@@ -101,10 +102,10 @@ class Turns:
             self._next = None
 
     def _notice(self, project: str) -> None:
-        if project != self._latest:
-            if self._latest is not None:
-                self._shared_until = self._clock.seconds() + SHARED_SECONDS
-            self._latest = project
+        """Another project calls than the one before."""
+        if self._latest is not None:
+            self._shared_until = self._clock.seconds() + SHARED_SECONDS
+        self._latest = project
 
     def _begin(self, project: str, bounds: Bounds) -> None:
         self._running[project] = self._running.get(project, 0) + 1

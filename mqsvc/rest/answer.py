@@ -53,16 +53,17 @@ def write(request: IRequest, answer: Answer) -> bytes:
     :return: the bytes of the body, still to be sent; their length is not set.
     """
     request.setResponseCode(answer.status)
+    headers = request.responseHeaders
     for name, value in answer.headers.items():
         if name == "vary":
             # There may be one already, for the sake of pages of other sites.
-            request.responseHeaders.addRawHeader(name, value)
+            headers.addRawHeader(name, value)
         else:
-            request.setHeader(name.encode(), value.encode())
+            headers.setRawHeaders(name.encode(), [value.encode()])
     if answer.status == 204:
         return b""
     body = b"" if answer.body is None else answer.body
     if not isinstance(body, bytes):
         body = codec.encode(body)
-    request.setHeader(b"content-type", answer.content_type.encode())
+    headers.setRawHeaders(b"content-type", [answer.content_type.encode()])
     return body

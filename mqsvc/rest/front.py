@@ -3,7 +3,7 @@
 Klein's own resource does the same for handlers of every kind, which costs more than
 all the checks of this service together. Ours are coroutines that give answers, so that
 what is left of it is short. A request needs a method ``answer`` that sends all of a
-body.
+body, and a method ``when_gone`` that has a function called when the client is gone.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ def _answer(request: Any, answer: Answer) -> Any:
     return NOT_DONE_YET
 
 
-def _answer_later(request: Request, answering: Deferred[Answer]) -> Any:
+def _answer_later(request: Any, answering: Deferred[Answer]) -> Any:
     """Send an answer when it is there; ends the work when the client is gone."""
     gone: list[Failure] = []
 
@@ -112,5 +112,5 @@ def _answer_later(request: Request, answering: Deferred[Answer]) -> Any:
 
     answering.addCallback(finish).addErrback(fail)
     if not answering.called:
-        request.notifyFinish().addErrback(is_gone)
+        request.when_gone(is_gone)
     return NOT_DONE_YET

@@ -10,7 +10,7 @@ from functools import lru_cache
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
-from attrs import frozen
+from msgspec import Struct
 from werkzeug.exceptions import HTTPException
 from werkzeug.routing import Map
 
@@ -24,8 +24,7 @@ _ANY = "-any-"
 """A last segment that stands for all that have no route of their own."""
 
 
-@frozen
-class Found:
+class Found(Struct, frozen=True):
     """The route of a path.
 
     :ivar endpoint: its name in the Klein app; empty when there is none.
@@ -38,8 +37,7 @@ class Found:
     is_aside: bool = False
 
 
-@frozen
-class _Family:
+class _Family(Struct, frozen=True):
     """The route of all paths that differ in their last segment only.
 
     :ivar variable: the argument that the last segment is; empty when it is none.

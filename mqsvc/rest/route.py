@@ -136,12 +136,14 @@ class Entrance:
             return await route.entry(method).handler(call)
         headers = headers_of(request)
         identity = await self.guard.gate.authenticate(headers)
-        call = self._check(route, request, method, arguments, headers, identity)
+        path = request.path.decode("latin-1")
+        self.guard.gate.check_signature(headers, method, "/" + path.lstrip("/"))
+        call = self._check(route, request, arguments, headers, identity)
         entry = route.entry(method)
         action = Action(
             caller=call.caller,
             rule=entry.rule,
-            target=request.path.decode("latin-1"),
+            target=path,
             request_id=partial(request_id, request),
             is_patient=entry.may_wait and b"wait=" in request.uri and _waits(call),
         )
@@ -151,16 +153,12 @@ class Entrance:
         self,
         route: Route,
         request: IRequest,
-        method: str,
         arguments: Mapping[str, str],
         headers: Headers,
         identity: Identity | None,
     ) -> Call:
-        gate = self.guard.gate
-        path = "/" + request.path.decode("latin-1").lstrip("/")
-        gate.check_signature(headers, method, path)
         _check_media_types(request)
-        caller = gate.caller(headers, identity)
+        caller = self.guard.gate.caller(headers, identity)
         name = arguments.get("destination")
         if name is None:
             return Call(request, caller, None, arguments)

@@ -6,6 +6,7 @@ The only file that knows how twisted.web reads a request.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from io import BytesIO
 from typing import Any
 
@@ -85,6 +86,10 @@ class BoundedRequest(Request):
         give_id(self)
         self._write_whole(write(self, answer_of(error, self)))
         self.channel.loseConnection()
+
+    def when_gone(self, act: Callable[[Failure], None]) -> None:
+        """Have a function called when the client is gone before all is answered."""
+        self.notifyFinish().addErrback(act)
 
     def answer(self, body: bytes) -> None:
         """Send all of a body."""

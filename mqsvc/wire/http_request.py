@@ -70,6 +70,7 @@ class LeanRequest(Request):
     responseHeaders: AnswerHeaders
     defaultContentType = None
     notifications: Any = ()
+    _when_gone: Callable[[Failure], None] | None = None
     _left: int | None = None
     _is_without_body = False
     _is_head_written = False
@@ -176,6 +177,13 @@ class LeanRequest(Request):
         self.notifications.append(finished)
         return finished
 
+    def when_gone(self, act: Callable[[Failure], None]) -> None:
+        """Have a function called when the client is gone before all is answered.
+
+        For one who asks for that once, and so needs no :class:`Deferred`.
+        """
+        self._when_gone = act
+
     def serve(self, render: Callable[[LeanRequest], Any]) -> None:
         """Let somebody answer."""
         try:
@@ -262,6 +270,8 @@ class LeanRequest(Request):
         """The client is gone."""
         self._disconnected = True
         self.channel = None
+        if self._when_gone is not None:
+            self._when_gone(reason)
         notifications, self.notifications = self.notifications, ()
         for finished in notifications:
             finished.errback(reason)

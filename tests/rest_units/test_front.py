@@ -5,16 +5,22 @@ from __future__ import annotations
 from typing import Any
 
 from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectionLost
+from twisted.python.failure import Failure
+from twisted.web.http import HTTPChannel
 from twisted.web.server import Request, Site
 
 from mqsvc.rest.answer import Answer
 from mqsvc.rest.cors import CORS
 from mqsvc.rest.front import Front
+from mqsvc.rest.site import BoundedRequest
 from tests.wire.test_http import Wire, WireTestCase, get
 
 
 class Unlogged(Site):
     """Writes no log of its requests."""
+
+    requestFactory = BoundedRequest
 
     def log(self, request: Request) -> None:
         """Say nothing."""
@@ -70,13 +76,25 @@ class BrokenTests(WireTestCase):
         connection.vanish()
         self.assertEqual(1, len(self.flushLoggedErrors(ZeroDivisionError)))
 
-    def test_under_twisted_web(self) -> None:
-        """The server of twisted.web answers so, too."""
-        channel = Unlogged(self.front).buildProtocol(None)
+    def under_twisted_web(self) -> tuple[HTTPChannel, Wire]:
+        """A connection to the server of twisted.web that has sent a request."""
+        channel: Any = Unlogged(self.front).buildProtocol(None)
         channel.timeOut = None
         transport = Wire()
         channel.makeConnection(transport)
         channel.dataReceived(get(b"/later"))
+        return channel, transport
+
+    def test_under_twisted_web(self) -> None:
+        """The server of twisted.web answers so, too."""
+        _, transport = self.under_twisted_web()
         self.waiting.errback(LookupError("later"))
         self.assertIn(b" 500 ", transport.value())
         self.assertEqual(1, len(self.flushLoggedErrors(LookupError)))
+
+    def test_gone_under_twisted_web(self) -> None:
+        """There, too, the work for a client that is gone is cancelled."""
+        self.waiting = Deferred(lambda one: one.errback(ZeroDivisionError()))
+        channel, _ = self.under_twisted_web()
+        channel.connectionLost(Failure(ConnectionLost()))
+        self.assertEqual(1, len(self.flushLoggedErrors(ZeroDivisionError)))

@@ -363,6 +363,20 @@ class WholeTests(WireTestCase):
         """No content has no length."""
         self.assertNotIn(b"Content-Length", self.answer(b"GET", b"", 204))
 
+    def test_when_gone(self) -> None:
+        """Who asked is told of a client that is gone, and only before the answer."""
+        later, told = Later(), []
+        self.serve(later)
+        for is_answered in (True, False):
+            connection = self.connect()
+            connection.send(get())
+            request = later.requests[-1]
+            request.when_gone(lambda reason: told.append(reason.type))
+            if is_answered:
+                request.answer(b"x")
+            connection.vanish()
+        self.assertEqual([ConnectionLost], told)
+
     def test_gone(self) -> None:
         """Nobody can be answered who is gone, nor twice."""
         later = Later()
