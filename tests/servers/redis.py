@@ -56,6 +56,12 @@ class BlockingConnection:
         """The answer to one command."""
         return execute(self._attempt, *words)
 
+    def later(
+        self, words: Callable[[], Sequence[Argument]], changes: bool = False
+    ) -> Deferred[Any]:
+        """The same; its moment has come at once."""
+        return self.command(*words(), changes=changes)
+
     def _attempt(self, *words: Argument) -> Any:
         try:
             return self.ask(*words)

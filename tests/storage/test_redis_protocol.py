@@ -63,6 +63,17 @@ class RedisProtocolTests(SynchronousTestCase):
         self.protocol.dataReceived(b"$1\r\nc\r\n")
         self.assertEqual(self.successResultOf(answers[2]), b"c")
 
+    def test_told_when_sent(self) -> None:
+        """What a command is can be left open until the moment at which it is sent."""
+        told = [b"nothing"]
+        answer = self.protocol.ask(lambda: told[-1])
+        self.protocol.ask(b".")
+        told.append(b"all")
+        self.turn()
+        self.assertEqual(self.wire.at_once, [b"all."])
+        self.protocol.dataReceived(b":1\r\n")
+        self.assertEqual(self.successResultOf(answer), 1)
+
     def test_no_room(self) -> None:
         """What is not sent at once is not overtaken, and nothing waits for long."""
         self.wire.room = 2

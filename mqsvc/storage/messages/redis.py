@@ -38,6 +38,7 @@ from mqsvc.storage.errors import StoreOpenError
 from mqsvc.storage.ids import RANDOM_BITS, RandomBits, format_id, parse_id
 from mqsvc.storage.interfaces import IMessageStore
 from mqsvc.storage.messages.redis_address import parse_address
+from mqsvc.storage.messages.redis_joint import Operation, Part
 from mqsvc.storage.messages.redis_scripts import Read, Scripts
 
 if TYPE_CHECKING:
@@ -49,10 +50,10 @@ LAST_POSITION = 2**53
 KEYS_KEPT = 1024
 """Destinations whose keys need not be put together again."""
 
-REMEMBERED = frozenset({"clear", "pop", "post", "restore"})
+REMEMBERED = frozenset({"clear", "pop", "restore"})
 """The scripts whose second try must not do again what the first one did.
 
-A claim under a rule is another one; without a rule its id is what it is known by.
+Posts are others, and claims under a rule; without one they are known by their ids.
 """
 
 Row = tuple[str, str, int, int, str, int]
@@ -112,6 +113,11 @@ def _origin(stored: StoredMessage) -> tuple[int, int, int, int, int]:
         message.claim_count,
         stored.delayed_until or 0,
     )
+
+
+def _rule(rule: DeadLetterRule) -> Mapping[str, int]:
+    parameters = {"max_claim_count": rule.max_claim_count}
+    return parameters if rule.ttl is None else {**parameters, "ttl": rule.ttl}
 
 
 def _claim(claim_id: str) -> str:
@@ -175,15 +181,25 @@ _read_messages = _reader(list[Row], _messages)
 _read_stored = _reader(list[StoredRow], _stored)
 _read_stats = _reader(tuple[int, int, list[Row]], _stats)
 _read_moment = _reader(int | bool, lambda moment: moment or None)
-_read_deleted = _reader(Outcome, _check_deleted)
 _read_renewed = _reader(bool, _check_renewed)
 _read_done = _reader(bool, lambda _: None)
-_decode_claimed = msgspec.msgpack.Decoder(tuple[int, list[Row]]).decode
 _decode_claim = msgspec.msgpack.Decoder(list[tuple[int, int, list[Row]]]).decode
 
 
-def _read_claimed(claim_id: str, ttl: int, now: int, answer: bytes) -> Claimed:
-    moved, rows = _decode_claimed(answer)
+_POST = Operation("post", msgspec.msgpack.Decoder(list[list[str]]).decode)
+_DELETE = Operation("delete", msgspec.msgpack.Decoder(list[Outcome]).decode)
+_CLAIM = Operation("claim", msgspec.msgpack.Decoder(list[tuple[int, list[Row]]]).decode)
+
+
+def _posted(ids: list[str]) -> list[str]:
+    """They are what a post fires with."""
+    return ids
+
+
+def _claimed(
+    claim_id: str, ttl: int, now: int, result: tuple[int, list[Row]]
+) -> Claimed:
+    moved, rows = result
     if not rows:
         return Claimed(None, moved)
     return Claimed(Claim(claim_id, ttl, now, tuple(_messages(rows))), moved)
@@ -230,7 +246,7 @@ class RedisMessageStore(Service):
 
     def sweep(self, now: int) -> Deferred[bool]:
         """Correct and delete a bounded amount."""
-        return self._scripts.run("sweep", self._keys(), {"now": now}, _read_flag)
+        return self._scripts.run("sweep", self._shared_keys, {"now": now}, _read_flag)
 
     def post(
         self,
@@ -241,19 +257,21 @@ class RedisMessageStore(Service):
         also: Posting | None = None,
     ) -> Deferred[list[str]]:
         """Append messages."""
-        postings = [Posting(destination, messages), *([] if also is None else [also])]
-        new = [
-            [(each.ttl, each.delay, self._random()) for each in posting.messages]
-            for posting in postings
-        ]
-        return self._run(
-            "post",
+        part = Part(
             destination,
-            {"now": now, "client": client_id, "postings": new},
-            _read_ids,
-            [each.body for posting in postings for each in posting.messages],
-            targets=[each.destination for each in postings[1:]],
+            (now, client_id, self._new(messages)),
+            _posted,
+            len(messages),
+            [each.body for each in messages],
         )
+        keys = self._keys(destination)
+        parameters: dict[str, Any] = {"token": self._token(keys)}
+        if also is not None:
+            part.is_alone = True
+            part.texts += [each.body for each in also.messages]
+            parameters["also"] = self._new(also.messages)
+            keys.append(self._key_of(also.destination))
+        return self._scripts.join(_POST, keys, parameters, part)
 
     def page(
         self, destination: Destination, selection: Selection, now: int
@@ -291,7 +309,8 @@ class RedisMessageStore(Service):
         parameters: dict[str, Any] = {"now": now, "ids": _well_formed(message_ids)}
         if claim_ids is not None:
             parameters["claims"] = [_claim(each) for each in claim_ids]
-        return self._run("delete", destination, parameters, _read_deleted)
+        part = Part(destination, parameters, _check_deleted, len(message_ids))
+        return self._scripts.join(_DELETE, self._keys(destination), {}, part)
 
     def pop(
         self, destination: Destination, limit: int, now: int
@@ -318,12 +337,14 @@ class RedisMessageStore(Service):
             "grace": grace,
             "limit": limit,
         }
-        targets: tuple[Destination, ...] = ()
+        read = partial(_claimed, claim_id, ttl, now)
+        part = Part((destination, dead_letter), parameters, read, limit)
+        keys, common = self._keys(destination), {}
         if dead_letter is not None:
-            parameters["rule"] = self._rule(dead_letter, limit)
-            targets = (dead_letter.target,)
-        read = partial(_read_claimed, claim_id, ttl, now)
-        return self._run("claim", destination, parameters, read, targets=targets)
+            parameters["randoms"] = [self._random() for _ in range(limit)]
+            keys.append(self._key_of(dead_letter.target))
+            common = {"token": self._token(keys), "rule": _rule(dead_letter)}
+        return self._scripts.join(_CLAIM, keys, common, part)
 
     def get_claim(
         self, destination: Destination, claim_id: str, now: int
@@ -367,7 +388,7 @@ class RedisMessageStore(Service):
 
     def stored_bytes(self, project: str) -> Deferred[int]:
         """Bytes of bodies of a project."""
-        keys = [*self._keys(), project_key(self._prefix, project)]
+        keys = [*self._shared_keys, project_key(self._prefix, project)]
         return self._scripts.run("stored_bytes", keys, {}, _read_number)
 
     def stored(
@@ -403,16 +424,19 @@ class RedisMessageStore(Service):
         """The random part of an id."""
         return f"{self._random_bits(RANDOM_BITS):010x}"
 
-    def _rule(self, rule: DeadLetterRule, limit: int) -> Mapping[str, Any]:
-        randoms = [self._random() for _ in range(limit)]
-        parameters = {"max_claim_count": rule.max_claim_count, "randoms": randoms}
-        return parameters if rule.ttl is None else {**parameters, "ttl": rule.ttl}
+    def _new(self, messages: Sequence[NewMessage]) -> list[int | str]:
+        """What a post tells of messages, beside their bodies."""
+        told: list[int | str] = []
+        for each in messages:
+            told += (each.ttl, each.delay, self._random())
+        return told
 
-    def _keys(self, *destinations: Destination) -> list[str]:
-        return [
-            *self._shared_keys,
-            *map(self._key_of, destinations),
-        ]
+    def _token(self, keys: Sequence[str]) -> str:
+        """The key by which Redis knows an operation again that is sent twice."""
+        return f"{keys[2]}:op:{self._random_bits(64):016x}"
+
+    def _keys(self, destination: Destination) -> list[str]:
+        return [*self._shared_keys, self._key_of(destination)]
 
     def _nothing(self) -> Deferred[list[Any]]:
         """What is known to be empty without a look, as long as there is a server."""
@@ -425,10 +449,8 @@ class RedisMessageStore(Service):
         parameters: dict[str, Any],
         read: Read,
         texts: Sequence[bytes] = (),
-        targets: Sequence[Destination] = (),
     ) -> Deferred[Any]:
-        keys = self._keys(destination, *targets)
-        if script in REMEMBERED or "rule" in parameters:
-            # The key by which Redis knows an operation again that is sent twice.
-            parameters["token"] = f"{keys[2]}:op:{self._random_bits(64):016x}"
+        keys = self._keys(destination)
+        if script in REMEMBERED:
+            parameters["token"] = self._token(keys)
         return self._scripts.run(script, keys, parameters, read, texts)

@@ -6,6 +6,7 @@ is away, and give up after a refused password.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -23,6 +24,7 @@ from zope.interface import implementer
 from mqsvc.messaging.errors import StoreUnavailable
 from mqsvc.storage.messages.redis_address import Address
 from mqsvc.storage.messages.redis_protocol import (
+    Command,
     Disconnected,
     RedisProtocol,
     Unanswered,
@@ -171,7 +173,15 @@ class RedisConnection:
         :raise UnknownScript: the command was ``EVALSHA``, and the script is not loaded.
         :raise StoreUnavailable: there is no connection, no answer or a refusal.
         """
-        data = encode_command(words)
+        return self._ask(encode_command(words), changes)
+
+    def later(
+        self, words: Callable[[], Sequence[Argument]], changes: bool = False
+    ) -> Deferred[Any]:
+        """Like :meth:`command`; its words are asked for when it is sent."""
+        return self._ask(lambda: encode_command(words()), changes)
+
+    def _ask(self, data: Command, changes: bool) -> Deferred[Any]:
         replicas = self._address.wait_replicas if changes else 0
         protocol = self._protocol
         if protocol is None or replicas:
@@ -179,7 +189,7 @@ class RedisConnection:
         return protocol.ask(data).addErrback(self._failed, protocol, data)
 
     def _failed(
-        self, failure: Failure, protocol: RedisProtocol, data: bytes
+        self, failure: Failure, protocol: RedisProtocol, data: Command
     ) -> Deferred[Any] | Failure:
         """The answer to a command whose first try had none."""
         if failure.check(Disconnected):
@@ -189,7 +199,7 @@ class RedisConnection:
             raise self._trouble(protocol, error) from error
         return failure
 
-    async def _insist(self, data: bytes, replicas: int, tries: int) -> Any:
+    async def _insist(self, data: Command, replicas: int, tries: int) -> Any:
         """The answer to a command, on any connection that there is until then."""
         for _ in range(tries):
             protocol = await self._connected()
@@ -202,7 +212,7 @@ class RedisConnection:
         raise StoreUnavailable
 
     async def _converse(
-        self, protocol: RedisProtocol, data: bytes, replicas: int
+        self, protocol: RedisProtocol, data: Command, replicas: int
     ) -> Any:
         answer = await protocol.ask(data)
         if replicas:

@@ -9,6 +9,7 @@ Importing this module installs the default reactor, since txredisapi does.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 import txredisapi
@@ -19,6 +20,9 @@ from twisted.python.failure import Failure
 
 from mqsvc.storage.messages.redis_scripts import Argument
 from mqsvc.storage.messages.redis_wire import Refusal, Replies, encode_command
+
+Command = bytes | Callable[[], bytes]
+"""An encoded command, or what gives it when it is sent; the same each time."""
 
 
 class Disconnected(Exception):
@@ -45,7 +49,7 @@ class RedisProtocol(txredisapi.BaseRedisProtocol):  # type: ignore[misc]
         self._timeout = timeout
         self._replies = Replies()
         self._asked: deque[tuple[Deferred[Any], float]] = deque()
-        self._unsent: list[bytes] = []
+        self._unsent: list[Command] = []
         self._is_open = False
         self._reason = "the connection was lost"
         self._behind: Deferred[Any] | None = None
@@ -61,7 +65,7 @@ class RedisProtocol(txredisapi.BaseRedisProtocol):  # type: ignore[misc]
         """The answer to a command, as with :meth:`ask`."""
         return self.ask(encode_command(words))
 
-    def ask(self, command: bytes) -> Deferred[Any]:
+    def ask(self, command: Command) -> Deferred[Any]:
         """The answer to an encoded command.
 
         :raise Refusal: Redis does not do it.
@@ -96,8 +100,10 @@ class RedisProtocol(txredisapi.BaseRedisProtocol):  # type: ignore[misc]
         until that is answered, and is sent at once again.
         """
         self._sending = None
-        data = b"".join(self._unsent)
-        self._unsent.clear()
+        unsent, self._unsent = self._unsent, []
+        data = b"".join(
+            [each if isinstance(each, bytes) else each() for each in unsent]
+        )
         sent = self.transport.writeSomeData(data)
         rest = data[sent:] if isinstance(sent, int) else data
         if rest:

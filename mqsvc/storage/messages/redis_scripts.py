@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from functools import partial
 from hashlib import sha1
 from pathlib import Path
 from typing import Any, Protocol
@@ -14,6 +15,7 @@ from twisted.internet.defer import Deferred, fail
 from twisted.python.failure import Failure
 
 from mqsvc.messaging.errors import StoreUnavailable
+from mqsvc.storage.messages.redis_joint import Joint, Operation, Part
 
 Argument = str | bytes | int
 Read = Callable[[Any], Any]
@@ -50,6 +52,14 @@ class Connection(Protocol):
 
         :raise UnknownScript: the command names a script that is not loaded.
         :raise StoreUnavailable: there is no answer.
+        """
+
+    def later(
+        self, words: Callable[[], Sequence[Argument]], changes: bool = False
+    ) -> Deferred[Any]:
+        """Like :meth:`command`; its words are asked for when it is sent.
+
+        :param words: gives the same each time.
         """
 
 
@@ -94,6 +104,7 @@ class Scripts:
         self._is_running = False
         self._underway = 0
         self._answered: list[str] = []
+        self._open: dict[Hashable, Joint] = {}
         self._idle: Deferred[None] | None = None
 
     def start(self) -> None:
@@ -139,6 +150,53 @@ class Scripts:
         answer = command(b"EVALSHA", script.digest, *words, changes=script.changes)
         answer.addErrback(self._load, script, words)
         return self._track(answer, read, parameters.get("token"))
+
+    def join(
+        self,
+        operation: Operation,
+        keys: Sequence[str],
+        parameters: Mapping[str, Any],
+        part: Part,
+    ) -> Deferred[Any]:
+        """Like :meth:`run`, but parts alike that are to be sent together are one call.
+
+        Each has its own result, or the failure of the call.
+
+        :param keys: the same for all parts that are alike.
+        :param parameters: those that a new call has besides its parts.
+        """
+        if not self._is_running:
+            return fail(StoreUnavailable())
+        like = operation, part.like
+        joint = self._open.get(like)
+        if joint is not None and joint.has_room(part):
+            return joint.add(part)
+        joint = Joint(operation, like, keys, parameters)
+        answer = joint.add(part)
+        self._open[like] = joint
+        self._call(joint, parameters.get("token"))
+        return answer
+
+    def _call(self, joint: Joint, token: str | None) -> None:
+        script = self._scripts[joint.operation.script]
+        words = partial(self._words, joint, script)
+        answer = self._connection.later(words, changes=script.changes)
+        answer.addErrback(lambda f: self._load(f, script, joint.words()))
+        self._track(answer, joint.deal, token).addErrback(self._give_up, joint)
+
+    def _give_up(self, failure: Failure, joint: Joint) -> None:
+        # Maybe it was never sent.
+        self._close(joint)
+        joint.fail(failure)
+
+    def _words(self, joint: Joint, script: Script) -> Sequence[Argument]:
+        """The command of a call, which others cannot join any more."""
+        self._close(joint)
+        return (b"EVALSHA", script.digest, *joint.words())
+
+    def _close(self, joint: Joint) -> None:
+        if self._open.get(joint.like) is joint:
+            del self._open[joint.like]
 
     def _load(
         self, failure: Failure, script: Script, words: Sequence[Argument]

@@ -1,14 +1,17 @@
 -- needs: records
 
--- A live claim, or nothing.
-local function live(destination, claim)
-  local text = redis.call('HGET', destination .. ':claims', claim)
+-- A claim, of what is kept of it, if it is live.
+local function alive(text)
   if text then
     local ttl, created, ends, ids = cmsgpack.unpack(text)
     if ends > now then
-      return {ttl = ttl, created = created, ids = ids, text = text}
+      return {ttl = ttl, created = created, ids = ids}
     end
   end
+end
+
+local function live(destination, claim)
+  return alive(redis.call('HGET', destination .. ':claims', claim))
 end
 
 -- What a live claim still holds, of the ids that it was made with.

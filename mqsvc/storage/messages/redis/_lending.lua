@@ -14,17 +14,28 @@ local function update(destination, messages)
 end
 
 -- A message never expires under a claim: where it would, it lives for the grace after.
-local function extend(message, ends)
-  if message.expires < ends then
-    message.expires = ends + args.grace * 1000
-    message.ttl = args.ttl + args.grace
+local function extend(message, lease)
+  if message.expires < lease.ends then
+    message.expires = lease.ends + lease.grace * 1000
+    message.ttl = lease.ttl + lease.grace
     message.extended = true
   end
 end
 
-local function keep_claim(destination, claim, ends, ids)
-  redis.call(
-    'HSET', destination .. ':claims', claim, cmsgpack.pack(args.ttl, now, ends, ids))
-  redis.call('ZADD', destination .. ':claims:due', text_of(ends), claim)
-  visit(destination, ends)
+-- Write claims, each with the ids that it was made with and the messages that it holds.
+local function keep_claims(destination, leases)
+  local waiting, claims, ends, first_end = {}, {}, {}, math.huge
+  for _, lease in ipairs(leases) do
+    local score = text_of(lease.ends)
+    for _, message in ipairs(lease.messages) do
+      push(waiting, score, message.id)
+    end
+    push(claims, lease.claim, pack(lease.ttl, lease.now, lease.ends, lease.ids))
+    push(ends, score, lease.claim)
+    first_end = math.min(first_end, lease.ends)
+  end
+  each('ZADD', destination .. ':claimed:due', waiting)
+  each('HSET', destination .. ':claims', claims)
+  each('ZADD', destination .. ':claims:due', ends)
+  visit(destination, first_end)
 end

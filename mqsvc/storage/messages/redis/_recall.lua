@@ -13,6 +13,14 @@ local function recall()
   return answer
 end
 
+-- The same of an operation that knows its answer before it writes anything: else the
+-- answer is remembered from now on.
+local function recall_or_remember(answer)
+  if not redis.call('SET', args.token, answer, 'NX', 'PX', REMEMBERED) then
+    return recall()
+  end
+end
+
 local function remember(answer)
   redis.call('SET', args.token, answer, 'PX', REMEMBERED)
   return answer

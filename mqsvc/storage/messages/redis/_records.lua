@@ -1,7 +1,9 @@
 -- Messages as they are kept.
 
+local pack = cmsgpack.pack
+
 local function encode(message)
-  return cmsgpack.pack(
+  return pack(
     message.expires, message.ttl, message.created, message.count, message.client,
     message.run, message.claim, message.size)
 end

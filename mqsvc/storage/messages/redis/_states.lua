@@ -30,12 +30,3 @@ local function displace(destination, messages)
     end
   end
 end
-
--- Let them wait in a state until a moment.
-local function await(destination, state, ids, moment)
-  local entries, score = {}, text_of(moment)
-  for _, id in ipairs(ids) do
-    push(entries, score, id)
-  end
-  each('ZADD', destination .. ':' .. state .. ':due', entries)
-end

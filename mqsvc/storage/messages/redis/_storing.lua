@@ -1,47 +1,74 @@
 -- needs: records moments project
 
--- How many bytes some of the arguments have.
-local function weight(first, count)
-  local size = 0
-  for index = first, first + count - 1 do
-    size = size + #ARGV[index]
-  end
-  return size
+-- The end of a destination: where the next message goes and who posted last, with what
+-- is to be stored there. Nothing is written yet.
+local function tail_of(destination)
+  local known = redis.call(
+    'HMGET', destination .. ':info', 'next', 'client', 'run', 'bytes')
+  local run = tonumber(known[3])
+  return {
+    destination = destination,
+    next = tonumber(known[1]) or tonumber(redis.call('GET', floor) or 0),
+    client = known[2], run = run, known_run = run,
+    bytes = tonumber(known[4] or 0), is_new = not known[4],
+    ready = {}, delayed = {}, waiting = {}, expiry = {}, records = {}, bodies = {},
+    sizes = {}, first_end = math.huge,
+  }
 end
 
--- Take so many positions at the end, for bodies of so many bytes; gives the first one
--- and the run they belong to. Without a client there is no run: they are from several.
-local function reserve(destination, count, size, client)
-  local info = destination .. ':info'
-  local known = redis.call('HMGET', info, 'next', 'client', 'run', 'bytes')
+-- Take so many positions; gives the first one and the run they belong to. Without a
+-- client there is no run: they are from several.
+local function take(tail, count, client, moment)
   -- Never before the clock: changes that Redis lost, by a crash or a failover, would
   -- otherwise have their positions given out again, behind markers that know them.
-  local first = tonumber(known[1]) or tonumber(redis.call('GET', floor) or 0)
-  first = math.max(now * 1000, first)
-  local bytes = text_of(tonumber(known[4] or 0) + size)
-  local project = not known[4] and counted(destination)
+  local first = math.max(moment * 1000, tail.next)
+  tail.next = first + count
+  if not client or tail.client ~= client then
+    tail.client, tail.run = client, first
+  end
+  return first, tail.run
+end
+
+-- A new message, under no claim; with `ready_at` it is delayed until then.
+local function enter(
+  tail, id, position, ready_at, expires, ttl, created, count, client, run, body)
+  local size, score, last = #body, text_of(position), #tail.expiry + 2
+  if ready_at then
+    push(tail.delayed, score, id)
+    push(tail.waiting, text_of(ready_at), id)
+    tail.first_end = math.min(tail.first_end, ready_at)
+  else
+    push(tail.ready, score, id)
+  end
+  tail.expiry[last - 1], tail.expiry[last] = text_of(expires), id
+  tail.records[last - 1] = id
+  tail.records[last] = pack(expires, ttl, created, count, client, run, '', size)
+  tail.bodies[last - 1], tail.bodies[last] = id, body
+  tail.first_end = math.min(tail.first_end, expires)
+  tail.bytes = tail.bytes + size
+  tail.sizes[run] = (tail.sizes[run] or 0) + 1
+end
+
+local function move(tail)
+  local destination, info = tail.destination, tail.destination .. ':info'
+  local project = tail.is_new and counted(destination)
   if project then
     redis.call('SADD', project, destination)
   end
-  local entries = {'next', text_of(first + count), 'bytes', bytes}
-  local run = first
-  if client and known[2] == client then
-    run = tonumber(known[3])
-  elseif client then
-    push(entries, 'run', text_of(run))
-    push(entries, 'client', client)
-  else
+  local next, bytes = text_of(tail.next), text_of(tail.bytes)
+  if not tail.client then
+    redis.call('HSET', info, 'next', next, 'bytes', bytes)
     redis.call('HDEL', info, 'client')
+  elseif tail.run == tail.known_run then
+    redis.call('HSET', info, 'next', next, 'bytes', bytes)
+  else
+    redis.call(
+      'HSET', info, 'next', next, 'bytes', bytes, 'run', text_of(tail.run),
+      'client', tail.client)
   end
-  redis.call('HSET', info, unpack(entries))
-  return first, run
 end
 
-local function join_runs(destination, messages)
-  local sizes = {}
-  for _, message in ipairs(messages) do
-    sizes[message.run] = (sizes[message.run] or 0) + 1
-  end
+local function join_runs(destination, sizes)
   for run, size in pairs(sizes) do
     run = text_of(run)
     if redis.call('HINCRBY', destination .. ':runs:sizes', run, size) == size then
@@ -50,36 +77,20 @@ local function join_runs(destination, messages)
   end
 end
 
--- Store new messages; those with `ready_at` are delayed until then.
-local function store(destination, messages)
-  local ready, delayed, waiting = {}, {}, {}
-  local expiry, records, bodies = {}, {}, {}
-  local first_end = math.huge
-  for index, message in ipairs(messages) do
-    local id, position, last = message.id, text_of(message.position), 2 * index
-    if message.ready_at then
-      push(delayed, position, id)
-      push(waiting, text_of(message.ready_at), id)
-      first_end = math.min(first_end, message.ready_at)
-    else
-      push(ready, position, id)
-    end
-    message.size = #message.body
-    expiry[last - 1], expiry[last] = text_of(message.expires), id
-    records[last - 1], records[last] = id, encode(message)
-    bodies[last - 1], bodies[last] = id, message.body
-    first_end = math.min(first_end, message.expires)
-  end
-  each('HSET', destination .. ':bodies', bodies)
-  each('HSET', destination .. ':records', records)
-  each('ZADD', destination .. ':expiry', expiry)
-  each('ZADD', destination .. ':ready', ready)
-  each('ZADD', destination .. ':delayed', delayed)
-  each('ZADD', destination .. ':delayed:due', waiting)
-  join_runs(destination, messages)
-  visit(destination, first_end)
+-- Write what was entered.
+local function store(tail)
+  local destination = tail.destination
+  move(tail)
+  each('HSET', destination .. ':bodies', tail.bodies)
+  each('HSET', destination .. ':records', tail.records)
+  each('ZADD', destination .. ':expiry', tail.expiry)
+  each('ZADD', destination .. ':ready', tail.ready)
+  each('ZADD', destination .. ':delayed', tail.delayed)
+  each('ZADD', destination .. ':delayed:due', tail.waiting)
+  join_runs(destination, tail.sizes)
+  visit(destination, tail.first_end)
 end
 
 local function new_id(position, random)
-  return string.format('%014x', position) .. random
+  return string.format('%014x%s', position, random)
 end

@@ -1,10 +1,10 @@
--- Delete messages by id, where the claims given allow it. Gives 'deleted', or why not:
--- 'free', 'ended' or 'claimed'.
+-- Delete messages by id, where the claims given allow it. Each part is {now, ids, claims},
+-- and all or nothing. Gives for each 'deleted', or why not: 'free', 'ended' or 'claimed'.
 -- needs: claims removal
 
-local given = {}
+local there, ends_of, doomed = {}, {}, {}
 
-local function is_any_live()
+local function is_any_live(given)
   for claim in pairs(given) do
     if live(base, claim) then
       return true
@@ -12,29 +12,54 @@ local function is_any_live()
   end
 end
 
--- Why a message must not be deleted, if so. `ends` is when its claim ends.
-local function refusal(message, ends)
+-- Why a message must not be deleted, if so.
+local function refusal(message, given)
+  local ends = ends_of[message.id]
   if not ends or tonumber(ends) <= now then
     return next(given) and 'free'
   end
   message.state = 'claimed'
   if not given[message.claim] then
-    return next(given) and not is_any_live() and 'ended' or 'claimed'
+    return next(given) and not is_any_live(given) and 'ended' or 'claimed'
   end
 end
 
-local messages = existing(base, args.ids)
-if args.claims then
-  for _, claim in ipairs(args.claims) do
+local function outcome(part)
+  local given = {}
+  for _, claim in ipairs(part.claims or {}) do
     given[claim] = true
   end
-  local ends = fetch('ZMSCORE', base .. ':claimed:due', ids_of(messages))
-  for index, message in ipairs(messages) do
-    local reason = refusal(message, ends[index])
+  for _, id in ipairs(part.ids) do
+    local reason = part.claims and there[id] and refusal(there[id], given)
     if reason then
-      return cmsgpack.pack(reason)
+      return reason
     end
   end
+  for _, id in ipairs(part.ids) do
+    push(doomed, there[id])
+    there[id] = nil
+  end
+  return 'deleted'
 end
-remove(base, messages)
-return cmsgpack.pack('deleted')
+
+local ids, is_careful = {}, false
+now = 0
+for _, part in ipairs(args.parts) do
+  now = math.max(now, part.now)
+  is_careful = is_careful or part.claims
+  for _, id in ipairs(part.ids) do
+    push(ids, id)
+  end
+end
+local messages = existing(base, ids)
+local ends = is_careful and fetch('ZMSCORE', base .. ':claimed:due', ids_of(messages))
+for index, message in ipairs(messages) do
+  there[message.id] = message
+  ends_of[message.id] = ends and ends[index]
+end
+local outcomes = {}
+for index, part in ipairs(args.parts) do
+  outcomes[index] = outcome(part)
+end
+remove(base, doomed)
+return cmsgpack.pack(outcomes)

@@ -1,42 +1,39 @@
--- Append messages: for this destination, and maybe for a second one. Each is {ttl,
--- delay, random part of its id}, its body an argument. Gives the ids of the first.
+-- Append messages of several posts: each is {moment, client, new}, with the ttl, delay and
+-- random part of the id of each message; their bodies are arguments. What the first one
+-- posts to a second destination is in `also`. Gives the ids of each post.
 -- needs: recall storing
-
-local answer = recall()
-if answer then
-  return answer
-end
 
 local bodies = 1
 
-local function append(destination, posting)
-  local size = weight(bodies + 1, #posting)
-  local first, run = reserve(destination, #posting, size, args.client)
-  local messages = {}
-  for index, new in ipairs(posting) do
-    local ttl, delay, random = unpack(new)
+local function append(tail, moment, client, new)
+  local count, ids = #new / 3, {}
+  local first, run = take(tail, count, client, moment)
+  for index = 1, count do
     local position = first + index - 1
-    messages[index] = {
-      id = new_id(position, random),
-      position = position,
-      expires = now + ttl * 1000,
-      ready_at = delay > 0 and now + delay * 1000 or nil,
-      ttl = ttl,
-      created = now,
-      count = 0,
-      client = args.client,
-      run = run,
-      claim = '',
-      body = ARGV[bodies + index],
-    }
+    local ttl, delay = new[3 * index - 2], new[3 * index - 1]
+    local id = new_id(position, new[3 * index])
+    enter(
+      tail, id, position, delay > 0 and moment + delay * 1000, moment + ttl * 1000, ttl,
+      moment, 0, client, run, ARGV[bodies + index])
+    ids[index] = id
   end
-  bodies = bodies + #posting
-  store(destination, messages)
-  return ids_of(messages)
+  bodies = bodies + count
+  return ids
 end
 
-local ids = append(base, args.postings[1])
-if args.postings[2] then
-  append(KEYS[4], args.postings[2])
+local tail, ids = tail_of(base), {}
+for index, part in ipairs(args.parts) do
+  ids[index] = append(tail, unpack(part))
 end
-return remember(cmsgpack.pack(ids))
+local answer = pack(ids)
+local former = recall_or_remember(answer)
+if former then
+  return former
+end
+store(tail)
+if args.also then
+  local second = tail_of(KEYS[4])
+  append(second, args.parts[1][1], args.parts[1][2], args.also)
+  store(second)
+end
+return answer

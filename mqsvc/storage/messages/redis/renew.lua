@@ -5,12 +5,13 @@ local claim = live(base, args.claim)
 if not claim then
   return cmsgpack.pack(false)
 end
-local ends = now + args.ttl * 1000
-local messages = held(base, args.claim, claim.ids)
-for _, message in ipairs(messages) do
-  extend(message, ends)
+local lease = args
+lease.ends = now + lease.ttl * 1000
+lease.ids = claim.ids
+lease.messages = held(base, lease.claim, lease.ids)
+for _, message in ipairs(lease.messages) do
+  extend(message, lease)
 end
-update(base, messages)
-await(base, 'claimed', ids_of(messages), ends)
-keep_claim(base, args.claim, ends, claim.ids)
+update(base, lease.messages)
+keep_claims(base, {lease})
 return cmsgpack.pack(true)

@@ -6,25 +6,16 @@ local answer = recall()
 if answer then
   return answer
 end
-local first = reserve(base, #args.messages, weight(2, #args.messages))
-local messages = {}
+local tail, ids = tail_of(base), {}
+local first = take(tail, #args.messages, false, now)
 for index, old in ipairs(args.messages) do
   local ttl, created, expires, count, delayed_until, random = unpack(old)
   local position = first + index - 1
-  messages[index] = {
-    id = new_id(position, random),
-    position = position,
-    expires = expires,
-    ready_at = delayed_until > now and delayed_until or nil,
-    ttl = ttl,
-    created = created,
-    count = count,
-    -- No client is equal to it.
-    client = false,
-    run = first,
-    claim = '',
-    body = ARGV[index + 1],
-  }
+  ids[index] = new_id(position, random)
+  -- No client is equal to the one that there is none.
+  enter(
+    tail, ids[index], position, delayed_until > now and delayed_until, expires, ttl,
+    created, count, false, first, ARGV[index + 1])
 end
-store(base, messages)
-return remember(cmsgpack.pack(ids_of(messages)))
+store(tail)
+return remember(cmsgpack.pack(ids))
