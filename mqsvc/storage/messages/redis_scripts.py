@@ -3,7 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import (
+    Callable,
+    Collection,
+    Hashable,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from functools import partial
 from hashlib import sha1
 from pathlib import Path
@@ -24,6 +32,8 @@ Read = Callable[[Any], Any]
 FOLDER = Path(__file__).with_name("redis")
 
 _NEEDS = re.compile(rb"^-- needs: (.+)$", re.MULTILINE)
+_NEEDS_HERE = re.compile(rb"^ +-- needs: (.+)\n", re.MULTILINE)
+"""What a part of a function needs, and nothing else."""
 
 READING = frozenset(
     {"get", "get_claim", "next_ready", "page", "stats", "stored", "stored_bytes"}
@@ -79,19 +89,36 @@ def load_scripts() -> Mapping[str, Script]:
 
 
 def _script(name: str, texts: Mapping[str, bytes]) -> Script:
-    # In the order in which they are needed, each once.
-    parts = dict.fromkeys(["_common", *_needed(name, texts), name])
-    text = b"".join(texts[part] for part in parts)
+    text = _joined(["_common", *_needed(texts[name], texts), name], (), texts)
     digest = sha1(text, usedforsecurity=False).hexdigest().encode()
     return Script(text, digest, name not in READING)
 
 
-def _needed(name: str, texts: Mapping[str, bytes]) -> Iterator[str]:
+def _joined(
+    names: Iterable[str], known: Collection[str], texts: Mapping[str, bytes]
+) -> bytes:
+    """Parts in the order in which they are needed, each once, without those known.
+
+    What is needed at a place within them is put there.
+    """
+    parts = [name for name in dict.fromkeys(names) if name not in known]
+
+    def here(found: re.Match[bytes]) -> bytes:
+        return _joined(_parts(found[1], texts), {*known, *parts}, texts)
+
+    return b"".join(_NEEDS_HERE.sub(here, texts[part]) for part in parts)
+
+
+def _needed(text: bytes, texts: Mapping[str, bytes]) -> Iterator[str]:
     """The parts that a script or a part says it needs, behind what they need."""
-    for line in _NEEDS.findall(texts[name]):
-        for part in line.decode().split():
-            yield from _needed(f"_{part}", texts)
-            yield f"_{part}"
+    for line in _NEEDS.findall(text):
+        yield from _parts(line, texts)
+
+
+def _parts(line: bytes, texts: Mapping[str, bytes]) -> Iterator[str]:
+    for part in line.decode().split():
+        yield from _needed(texts[f"_{part}"], texts)
+        yield f"_{part}"
 
 
 class Scripts:

@@ -1,6 +1,7 @@
 -- In front of every operation: the keys and arguments of a call, and the steps that
 -- all share. Each operation is one script, and so atomic. It names the parts that it
--- needs, which come between; what it does not need would be made anew at each call.
+-- needs, which come between; what it does not need would be made anew at each call. So
+-- what is seldom needed is named where it is, and comes there.
 --
 -- KEYS: the registry of housekeeping, the floor of positions, the destination, and
 -- the target of dead letters or the second destination of a post. ARGV: the parameters as one
@@ -23,6 +24,9 @@ local now = args.now
 
 -- As many values as one call of unpack() may give; even, for lists of pairs.
 local MANY = 1000
+
+-- How long an operation that may be tried again is remembered.
+local REMEMBERED = 60000
 
 local function text_of(number)
   return string.format('%d', number)

@@ -1,8 +1,5 @@
 -- needs: removal moments
 
--- Entries of each kind that a claim or a pop corrects at most.
-local CORRECTED = 200
-
 -- Delete what expired and free what became due, up to so many of each kind; gives how
 -- many that were in all.
 local function correct(destination, limit)
@@ -20,11 +17,4 @@ local function correct(destination, limit)
   each('HDEL', destination .. ':claims', claims)
   each('ZREM', destination .. ':claims:due', claims)
   return count + #claims
-end
-
--- Correct what a claim or a pop would stumble over.
-local function catch_up()
-  if is_due() then
-    correct(base, CORRECTED)
-  end
 end

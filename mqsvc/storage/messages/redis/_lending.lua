@@ -30,7 +30,9 @@ local function keep_claims(destination, leases)
     for _, message in ipairs(lease.messages) do
       push(waiting, score, message.id)
     end
-    push(claims, lease.claim, pack(lease.ttl, lease.now, lease.ends, lease.ids))
+    push(
+      claims, lease.claim,
+      cmsgpack.pack(lease.ttl, lease.now, lease.ends, lease.ids))
     push(ends, score, lease.claim)
     first_end = math.min(first_end, lease.ends)
   end

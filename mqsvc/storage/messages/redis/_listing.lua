@@ -7,17 +7,6 @@ local function cut(list, limit)
   return list
 end
 
--- Messages behind a position whose delay or claim is over, though not yet moved.
-local function overdue(destination, state, after)
-  local ids = {}
-  for _, id in ipairs(due(destination .. ':' .. state .. ':due', -1)) do
-    if position_of(id) > after then
-      push(ids, id)
-    end
-  end
-  return existing(destination, ids, state)
-end
-
 -- The first messages behind a position: the free ones, and those of other states too
 -- where `include` has them.
 local function listing(destination, after, limit, include)
@@ -28,6 +17,7 @@ local function listing(destination, after, limit, include)
     if include[state] then
       more = walk(destination, state, after, limit)
     elseif is_due() then
+      -- needs: overdue
       more = overdue(destination, state, after)
     end
     for _, message in ipairs(more) do

@@ -1,9 +1,7 @@
 -- Messages as they are kept.
 
-local pack = cmsgpack.pack
-
 local function encode(message)
-  return pack(
+  return cmsgpack.pack(
     message.expires, message.ttl, message.created, message.count, message.client,
     message.run, message.claim, message.size)
 end

@@ -1,4 +1,4 @@
--- needs: records moments project
+-- needs: moments
 
 -- The end of a destination: where the next message goes and who posted last, with what
 -- is to be stored there. Nothing is written yet.
@@ -42,7 +42,7 @@ local function enter(
   end
   tail.expiry[last - 1], tail.expiry[last] = text_of(expires), id
   tail.records[last - 1] = id
-  tail.records[last] = pack(expires, ttl, created, count, client, run, '', size)
+  tail.records[last] = cmsgpack.pack(expires, ttl, created, count, client, run, '', size)
   tail.bodies[last - 1], tail.bodies[last] = id, body
   tail.first_end = math.min(tail.first_end, expires)
   tail.bytes = tail.bytes + size
@@ -51,9 +51,12 @@ end
 
 local function move(tail)
   local destination, info = tail.destination, tail.destination .. ':info'
-  local project = tail.is_new and counted(destination)
-  if project then
-    redis.call('SADD', project, destination)
+  if tail.is_new then
+    -- needs: project
+    local project = counted(destination)
+    if project then
+      redis.call('SADD', project, destination)
+    end
   end
   local next, bytes = text_of(tail.next), text_of(tail.bytes)
   if not tail.client then

@@ -1,11 +1,12 @@
 -- Lend the oldest free messages to several claims, who asked first the oldest; under a rule
 -- move those lent often enough to the target. Each part is {claim, now, ttl, grace, limit,
 -- randoms}. Gives for each how many were moved, and the messages that the claim now holds.
--- needs: recall listing showing correction storing claims lending
+-- needs: listing showing lending catching_up
 
 local leases, rule, target = args.parts, args.rule, KEYS[4]
 
 local function bury(messages, randoms)
+  -- needs: removal storing
   local bodies = fetch('HMGET', base .. ':bodies', ids_of(messages))
   remove(base, messages)
   local tail = tail_of(target)
@@ -56,27 +57,34 @@ local function answer()
     last = last + #share
     answers[index] = {lease.moved, share}
   end
-  return pack(answers)
+  return cmsgpack.pack(answers)
 end
 
 -- Of a first try a claim itself is there, if it lent anything; how many were moved for
 -- each is remembered, if any were. Gives whether there was one.
 local function repeated()
-  local moved = rule and recall()
-  moved = moved and cmsgpack.unpack(moved)
-  local ids = {}
+  local moved, ids = nil, {}
+  if rule then
+    -- needs: recall
+    moved = recall()
+    moved = moved and cmsgpack.unpack(moved)
+  end
   for index, lease in ipairs(leases) do
     ids[index] = lease.claim
   end
   local is_known = moved
   for index, text in ipairs(redis.call('HMGET', base .. ':claims', unpack(ids))) do
-    local lease, claim = leases[index], alive(text)
+    local lease = leases[index]
     lease.moved, lease.messages = moved and moved[index] or 0, {}
-    if claim then
-      lease.messages = held(base, lease.claim, claim.ids)
-      -- Something is written, so that WAIT also waits for this connection.
-      redis.call('HSET', base .. ':claims', lease.claim, text)
-      is_known = true
+    if text then
+      -- needs: claims
+      local claim = alive(text)
+      if claim then
+        lease.messages = held(base, lease.claim, claim.ids)
+        -- Something is written, so that WAIT also waits for this connection.
+        redis.call('HSET', base .. ':claims', lease.claim, text)
+        is_known = true
+      end
     end
   end
   return is_known
@@ -106,7 +114,8 @@ local function deal(found)
   end
   if #dead > 0 then
     bury(dead, randoms)
-    remember(pack(moved))
+    -- needs: recall
+    remember(cmsgpack.pack(moved))
   end
   if #lending > 0 then
     lend(lending)

@@ -1,10 +1,11 @@
 -- Delete messages by id, where the claims given allow it. Each part is {now, ids, claims},
 -- and all or nothing. Gives for each 'deleted', or why not: 'free', 'ended' or 'claimed'.
--- needs: claims removal
+-- needs: removal
 
 local there, ends_of, doomed = {}, {}, {}
 
 local function is_any_live(given)
+  -- needs: claims
   for claim in pairs(given) do
     if live(base, claim) then
       return true

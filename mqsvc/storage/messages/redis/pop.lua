@@ -1,5 +1,5 @@
 -- Take the oldest free messages and delete them. Gives them.
--- needs: recall listing showing correction
+-- needs: recall listing showing removal catching_up
 
 local answer = recall()
 if answer then

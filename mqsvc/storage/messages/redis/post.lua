@@ -1,7 +1,7 @@
 -- Append messages of several posts: each is {moment, client, new}, with the ttl, delay and
 -- random part of the id of each message; their bodies are arguments. What the first one
 -- posts to a second destination is in `also`. Gives the ids of each post.
--- needs: recall storing
+-- needs: storing
 
 local bodies = 1
 
@@ -25,10 +25,12 @@ local tail, ids = tail_of(base), {}
 for index, part in ipairs(args.parts) do
   ids[index] = append(tail, unpack(part))
 end
-local answer = pack(ids)
-local former = recall_or_remember(answer)
-if former then
-  return former
+local answer = cmsgpack.pack(ids)
+-- What is known before anything is written can be remembered by the same command that
+-- tells whether there was a first try.
+if not redis.call('SET', args.token, answer, 'NX', 'PX', REMEMBERED) then
+  -- needs: recall
+  return recall()
 end
 store(tail)
 if args.also then
