@@ -257,14 +257,14 @@ class RedisMessageStore(Service):
         also: Posting | None = None,
     ) -> Deferred[list[str]]:
         """Append messages."""
+        keys = self._keys(destination)
         part = Part(
-            destination,
+            keys[2],
             (now, client_id, self._new(messages)),
             _posted,
             len(messages),
             [each.body for each in messages],
         )
-        keys = self._keys(destination)
         parameters: dict[str, Any] = {"token": self._token(keys)}
         if also is not None:
             part.is_alone = True
@@ -309,8 +309,9 @@ class RedisMessageStore(Service):
         parameters: dict[str, Any] = {"now": now, "ids": _well_formed(message_ids)}
         if claim_ids is not None:
             parameters["claims"] = [_claim(each) for each in claim_ids]
-        part = Part(destination, parameters, _check_deleted, len(message_ids))
-        return self._scripts.join(_DELETE, self._keys(destination), {}, part)
+        keys = self._keys(destination)
+        part = Part(keys[2], parameters, _check_deleted, len(message_ids))
+        return self._scripts.join(_DELETE, keys, {}, part)
 
     def pop(
         self, destination: Destination, limit: int, now: int
@@ -338,8 +339,8 @@ class RedisMessageStore(Service):
             "limit": limit,
         }
         read = partial(_claimed, claim_id, ttl, now)
-        part = Part((destination, dead_letter), parameters, read, limit)
         keys, common = self._keys(destination), {}
+        part = Part((keys[2], dead_letter), parameters, read, limit)
         if dead_letter is not None:
             parameters["randoms"] = [self._random() for _ in range(limit)]
             keys.append(self._key_of(dead_letter.target))

@@ -26,7 +26,8 @@ local function listing(destination, after, limit, include)
     end
   end
   if not sorted then
-    table.sort(found, function(one, other) return one.position < other.position end)
+    -- Ids begin with positions.
+    table.sort(found, function(one, other) return one.id < other.id end)
   end
   return cut(found, limit)
 end

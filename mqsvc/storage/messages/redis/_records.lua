@@ -9,9 +9,8 @@ end
 local function decode(id, text, state)
   local expires, ttl, created, count, client, run, claim, size = cmsgpack.unpack(text)
   return {
-    id = id, position = position_of(id), state = state, expires = expires, ttl = ttl,
-    created = created, count = count, client = client, run = run, claim = claim,
-    size = size,
+    id = id, state = state, expires = expires, ttl = ttl, created = created,
+    count = count, client = client, run = run, claim = claim, size = size,
   }
 end
 

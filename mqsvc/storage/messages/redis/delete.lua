@@ -2,7 +2,7 @@
 -- and all or nothing. Gives for each 'deleted', or why not: 'free', 'ended' or 'claimed'.
 -- needs: removal
 
-local there, ends_of, doomed = {}, {}, {}
+local there, doomed = {}, {}
 
 local function is_any_live(given)
   -- needs: claims
@@ -15,8 +15,7 @@ end
 
 -- Why a message must not be deleted, if so.
 local function refusal(message, given)
-  local ends = ends_of[message.id]
-  if not ends or tonumber(ends) <= now then
+  if not message.ends or tonumber(message.ends) <= now then
     return next(given) and 'free'
   end
   message.state = 'claimed'
@@ -56,7 +55,7 @@ local messages = existing(base, ids)
 local ends = is_careful and fetch('ZMSCORE', base .. ':claimed:due', ids_of(messages))
 for index, message in ipairs(messages) do
   there[message.id] = message
-  ends_of[message.id] = ends and ends[index]
+  message.ends = ends and ends[index]
 end
 local outcomes = {}
 for index, part in ipairs(args.parts) do

@@ -10,7 +10,7 @@ end
 -- posted after them.
 local function leap(message)
   if message.client ~= args.hide then
-    return message.position
+    return position_of(message.id)
   end
   local runs = redis.call(
     'ZRANGEBYSCORE', base .. ':runs', '(' .. text_of(message.run), '+inf',

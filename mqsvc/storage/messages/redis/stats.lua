@@ -10,11 +10,11 @@ local claimed = redis.call('ZCOUNT', base .. ':claimed:due', after_now, '+inf')
 local oldest, newest
 for _, state in ipairs({'ready', 'delayed', 'claimed'}) do
   local first = walk(base, state, 0, 1)[1]
-  if first and (not oldest or first.position < oldest.position) then
+  if first and (not oldest or first.id < oldest.id) then
     oldest = first
   end
   local last = walk(base, state, BEHIND_ALL, 1, 'ZREVRANGEBYSCORE')[1]
-  if last and (not newest or last.position > newest.position) then
+  if last and (not newest or last.id > newest.id) then
     newest = last
   end
 end
