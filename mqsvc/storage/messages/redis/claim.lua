@@ -5,8 +5,11 @@
 
 local leases, rule, target = args.parts, args.rule, KEYS[4]
 
+-- The messages of all claims, in the order of these.
+local lent = {}
+
 local function bury(messages, randoms)
-  -- needs: removal storing
+  -- needs: removal storing recall
   local bodies = fetch('HMGET', base .. ':bodies', ids_of(messages))
   remove(base, messages)
   local tail = tail_of(target)
@@ -22,33 +25,19 @@ local function bury(messages, randoms)
       message.created, 0, message.client, position, bodies[index])
   end
   store(tail)
-end
-
-local function lend(lending)
-  local messages = {}
-  for _, lease in ipairs(lending) do
-    for index, message in ipairs(lease.messages) do
-      lease.ids[index] = message.id
-      message.claim = lease.claim
-      message.count = message.count + 1
-      extend(message, lease)
-      push(messages, message)
-    end
+  local moved = {}
+  for index, lease in ipairs(leases) do
+    moved[index] = lease.moved
   end
-  displace(base, messages)
-  place(base, 'claimed', ids_of(messages))
-  update(base, messages)
-  keep_claims(base, lending)
+  remember(cmsgpack.pack(moved))
 end
 
 local function answer()
-  local messages, last = {}, 0
-  for _, lease in ipairs(leases) do
-    for _, message in ipairs(lease.messages) do
-      push(messages, message)
-    end
+  local rows, last = show(base, lent), 0
+  if #leases == 1 then
+    return cmsgpack.pack({{leases[1].moved, rows}})
   end
-  local rows, answers = show(base, messages), {}
+  local answers = {}
   for index, lease in ipairs(leases) do
     local share = {}
     for place = 1, #lease.messages do
@@ -62,18 +51,15 @@ end
 
 -- Of a first try a claim itself is there, if it lent anything; how many were moved for
 -- each is remembered, if any were. Gives whether there was one.
-local function repeated()
-  local moved, ids = nil, {}
+local function repeated(claims)
+  local moved
   if rule then
     -- needs: recall
     moved = recall()
     moved = moved and cmsgpack.unpack(moved)
   end
-  for index, lease in ipairs(leases) do
-    ids[index] = lease.claim
-  end
   local is_known = moved
-  for index, text in ipairs(redis.call('HMGET', base .. ':claims', unpack(ids))) do
+  for index, text in ipairs(redis.call('HMGET', base .. ':claims', unpack(claims))) do
     local lease = leases[index]
     lease.moved, lease.messages = moved and moved[index] or 0, {}
     if text then
@@ -81,6 +67,9 @@ local function repeated()
       local claim = alive(text)
       if claim then
         lease.messages = held(base, lease.claim, claim.ids)
+        for _, message in ipairs(lease.messages) do
+          push(lent, message)
+        end
         -- Something is written, so that WAIT also waits for this connection.
         redis.call('HSET', base .. ':claims', lease.claim, text)
         is_known = true
@@ -90,45 +79,55 @@ local function repeated()
   return is_known
 end
 
+local function put_under(lease, message)
+  message.claim = lease.claim
+  message.count = message.count + 1
+  extend(message, lease)
+  push(lease.messages, message)
+  push(lease.ids, message.id)
+  push(lent, message)
+end
+
 -- Give each claim its share of what was found.
 local function deal(found)
-  local next_one, dead, randoms, moved, lending = 1, {}, {}, {}, {}
-  for index, lease in ipairs(leases) do
+  local first, dead, randoms, lending = 1, {}, {}, {}
+  for _, lease in ipairs(leases) do
     lease.ids = {}
     lease.ends = lease.now + lease.ttl * 1000
-    for place = next_one, math.min(next_one + lease.limit - 1, #found) do
+    for place = first, math.min(first + lease.limit - 1, #found) do
       local message = found[place]
       if rule and message.count >= rule.max_claim_count then
         lease.moved = lease.moved + 1
         push(dead, message)
         push(randoms, lease.randoms[lease.moved])
       else
-        push(lease.messages, message)
+        put_under(lease, message)
       end
     end
-    next_one = next_one + lease.limit
-    moved[index] = lease.moved
-    if #lease.messages > 0 then
+    first = first + lease.limit
+    if #lease.ids > 0 then
       push(lending, lease)
     end
   end
   if #dead > 0 then
     bury(dead, randoms)
-    -- needs: recall
-    remember(cmsgpack.pack(moved))
   end
-  if #lending > 0 then
-    lend(lending)
+  if #lent > 0 then
+    displace(base, lent)
+    place(base, 'claimed', ids_of(lent))
+    update(base, lent)
+    keep_claims(base, lending)
   end
 end
 
-local limit = 0
+local claims, limit = {}, 0
 now = 0
-for _, lease in ipairs(leases) do
+for index, lease in ipairs(leases) do
+  claims[index] = lease.claim
   now = math.max(now, lease.now)
   limit = limit + lease.limit
 end
-if not repeated() then
+if not repeated(claims) then
   catch_up()
   deal(listing(base, 0, limit, {}))
 end
