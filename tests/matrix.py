@@ -196,8 +196,11 @@ def _on_stores(
 
         @property
         def settings(self: Any) -> Sequence[str]:
+            if not hasattr(self, "places"):
+                # Once a test: to name the stores empties them.
+                self.places = combination.settings("rest")
             own = getattr(self, "own_settings", case.settings)
-            return [*combination.settings("rest"), *besides, *own]
+            return [*self.places, *besides, *own]
 
         @settings.setter
         def settings(self: Any, settings: Sequence[str]) -> None:

@@ -115,16 +115,8 @@ class PostgreSQLServer(ServerProcess):
         )
         if tables:
             names = ", ".join(table for (table,) in tables)
-            # A reading that a test gave up may go on, and has locked some of them.
-            self._end_sessions(name)
             self.execute(f"TRUNCATE {names} CASCADE", name)
         return name
-
-    def _end_sessions(self, database: str) -> None:
-        self.execute(
-            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity "
-            f"WHERE datname = '{database}' AND pid <> pg_backend_pid()"
-        )
 
     def uri(self, database: str) -> str:
         """What an operator would configure."""
