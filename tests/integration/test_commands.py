@@ -19,7 +19,17 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.live import CHECKOUT
 
 SCRIPTS = CHECKOUT / "scripts"
-NEEDED_TOOLS = ("basename", "bash", "cat", "cksum", "dirname", "id", "readlink")
+NEEDED_TOOLS = [
+    "basename",
+    "bash",
+    "cat",
+    "cksum",
+    "dirname",
+    "id",
+    "readlink",
+    "sed",
+    "tail",
+]
 
 # $1 is -c only where the scripts ask which Python this is.
 PLAYED_PYTHON = f"""\
@@ -230,6 +240,23 @@ class TestTests(ScriptCase):
             '*run_trial*) echo 5 0 0 >"$counts" ;; esac'
         )
         self.assertEqual(closing, (f"{5 * count - 1} passed, 1 failed, 2 skipped", 1))
+
+    def test_failed_test_is_shown(self) -> None:
+        """What is said of a failed test comes again at the end, and nothing else."""
+        ended = self.ended(
+            'case "$*" in *test_tap*) echo 4 1 2 >"$counts"; '
+            "echo good; echo =========================; echo why ;; "
+            '*test_config*) echo crash; exit 139 ;; *run_trial*) echo 5 0 0 >"$counts" '
+            ";; esac"
+        )
+        end = ended.stdout.partition("ran: -m coverage report\n")[2]
+        self.assertEqual(
+            [
+                *("== failed in tests.test_config", "crash"),
+                *("== failed in tests.test_tap", "=" * 25, "why"),
+            ],
+            [line for line in end.splitlines()[:-1] if not line.startswith("ran:")],
+        )
 
     def test_failed_checks(self) -> None:
         """Each check that fails counts as one failed."""
