@@ -85,10 +85,7 @@ class Messages:
         records, project = self._records, destination.project
         rules = (records.recall(destination) or await records.ask(destination)).rules
         self._check_post(rules, size)
-        accepted = [
-            self._accept(index, item, rules)
-            for index, item in enumerate(_array(messages))
-        ]
+        accepted = self._accept_all(_array(messages), rules)
         records.quotas.admit_messages(project, len(accepted))
         if self._volume.is_bounded:
             await self._volume.admit(project, accepted)
@@ -121,19 +118,29 @@ class Messages:
                 "set _enable_encrypt_messages to false to store messages in clear."
             )
 
-    def _accept(self, index: int, item: Any, rules: Rules) -> NewMessage:
-        where = f"messages[{index}]"
-        item = checks.mapping(item, where)
+    def _accept_all(self, items: Sequence[Any], rules: Rules) -> list[NewMessage]:
+        accepted: list[NewMessage] = []
+        try:
+            for item in items:
+                accepted.append(self._accept(item, rules))
+        except InvalidRequest as error:
+            # Which one it was is put into words only where one is refused.
+            where = f"messages[{len(accepted)}]"
+            raise type(error)(f"{where}: {error.description}") from error
+        return accepted
+
+    def _accept(self, item: Any, rules: Rules) -> NewMessage:
+        item = checks.mapping(item, "a message")
         if "body" not in item:
-            raise InvalidBody(f"Missing parameter 'body' in {where}.")
+            raise InvalidBody("Missing parameter 'body'.")
         ttl, delay = rules.default_ttl, rules.default_delay
         if "ttl" in item:
             ttl = checks.integer(
-                item["ttl"], f"{where}.ttl", MIN_TTL, self._limits.max_message_ttl
+                item["ttl"], "ttl", MIN_TTL, self._limits.max_message_ttl
             )
         if delay and "delay" in item:
             delay = checks.integer(
-                item["delay"], f"{where}.delay", 0, self._limits.max_message_delay
+                item["delay"], "delay", 0, self._limits.max_message_delay
             )
         return NewMessage(codec.encode(item["body"]), ttl, delay, rules.encrypt)
 

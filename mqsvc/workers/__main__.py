@@ -22,6 +22,9 @@ from mqsvc.workers.processors import stay_on_own_processor
 
 STDIN, STDOUT = 0, 1
 
+LAST_SECONDS = 30
+"""How long it may take to stop; a supervisor that lives is less patient."""
+
 
 def main() -> int:
     """Serve until the supervisor or a signal says that it is enough."""
@@ -67,6 +70,9 @@ def _run(root: Root) -> None:
 def _stop() -> None:
     from twisted.internet import reactor  # noqa: PLC0415
 
+    # Where the supervisor is dead nobody else ends what does not stop. The kernel does
+    # it whatever keeps this process.
+    signal.alarm(LAST_SECONDS)
     with contextlib.suppress(ReactorNotRunning):
         reactor.stop()
 

@@ -65,10 +65,10 @@ class PostTests(OperationsTestCase):
         for wrong, words in (
             (5, "messages[1]"),
             ([], "messages[1]"),
-            ({}, "'body' in messages[1]"),
-            ({"ttl": 60}, "'body' in messages[1]"),
-            ({"body": 1, "ttl": 59}, "'messages[1].ttl' must be an integer from 60"),
-            ({"body": 1, "ttl": None}, "'messages[1].ttl' must be an integer"),
+            ({}, "messages[1]: Missing parameter 'body'"),
+            ({"ttl": 60}, "messages[1]: Missing parameter 'body'"),
+            ({"body": 1, "ttl": 59}, "messages[1]: 'ttl' must be an integer from 60"),
+            ({"body": 1, "ttl": None}, "messages[1]: 'ttl' must be an integer"),
             ({"body": 1, "ttl": 1209601}, "1209600"),
         ):
             self.assertIn(words, self.refused([fine, wrong]))
